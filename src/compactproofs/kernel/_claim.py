@@ -1,0 +1,161 @@
+"""What is claimed, what it takes to have proved it, and how a check can end."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from fractions import Fraction
+from typing import NamedTuple, final
+
+from ._errors import KernelDefectError, TaskError
+from ._integers import IntegerTables, VerifiedTables
+from ._ledger import Ledger
+from ._model import Model
+from ._tasks import Task
+from ._version import __version__
+
+
+class Outcome(Enum):
+    """How a proof or a check ended; the value is advice for the reader."""
+
+    PROVED = "the bound holds for exactly this model and task"
+    VACUOUS = (
+        "the bound holds, but a constant answer does as well: a tighter theorem, more bins or a "
+        "better trained model is needed"
+    )
+    REJECTED = "the certificate does not hold: do not trust it, prove again"
+    MALFORMED = "the file is not a certificate this version can read: copy or make it again"
+    MISMATCH = "the certificate is about another model or task: pass the ones it names"
+
+
+@final
+@dataclass(frozen=True)
+class Claim:
+    """``E metric(M, t) >= correct / total`` over the task's uniform distribution.
+
+    Equal claims are equal in every number; nothing in a claim is approximate.
+    """
+
+    model_sha256: str
+    task: str
+    task_sha256: str
+    theorem: str
+    options: tuple[tuple[str, int], ...]
+    correct: int
+    """Sequences proved right: the answer's logit strictly exceeds every other."""
+    total: int
+    """All sequences."""
+    undecided: int
+    """Sequences proved neither right nor wrong."""
+    flops: int
+    """Point and integer operations of the trusted computation (docs/theory.md section 6)."""
+    radius_flops: int
+    """Operations that only carry error bounds along."""
+    unexplained_dimension: int
+    distribution: str = "uniform"
+    metric: str = "accuracy"
+    semantics: str = "real"
+    kernel: str = __version__
+
+    @property
+    def bound(self) -> Fraction:
+        """The proved lower bound on the accuracy."""
+        return Fraction(self.correct, self.total)
+
+    @property
+    def bound_decimal(self) -> str:
+        """The bound to ten decimals, rounded down."""
+        scaled = self.correct * 10**10 // self.total
+        return f"{scaled // 10**10}.{scaled % 10**10:010d}"
+
+
+class ClassCount(NamedTuple):
+    """What a theorem proved of one class: sequences with this query and this label."""
+
+    query: int
+    label: int
+    size: int
+    correct: int
+
+
+_SEAL = object()
+
+
+@final
+class Proved:
+    """The only carrier of a bound: a claim whose computation has run to its end."""
+
+    __slots__ = ("by_class", "claim", "outcome", "tables")
+
+    def __init__(
+        self,
+        claim: Claim,
+        outcome: Outcome,
+        tables: IntegerTables,
+        by_class: tuple[ClassCount, ...],
+        *,
+        seal: object,
+    ) -> None:
+        """Only a theorem's ``conclude`` holds the seal."""
+        if seal is not _SEAL:
+            raise TypeError("Proved comes from a theorem alone; run prove(...)")
+        self.claim = claim
+        self.outcome = outcome
+        """PROVED, or VACUOUS if a constant answer is as accurate as the bound."""
+        self.tables = tables
+        """The witness that the theorem counted from."""
+        self.by_class = by_class
+        """The same count class by class; a disjoint cover of all sequences."""
+
+
+def require_fit(model: Model, task: Task) -> None:
+    """Refuse a task that the model's inputs or outputs do not fit."""
+    for what, wanted, found in (
+        ("k", task.k, model.n_ctx),
+        ("v", task.v, model.d_vocab),
+    ):
+        if wanted != found:
+            raise TaskError(
+                f"the task {task.name} has {what}={wanted}, but the model has {what}={found}: "
+                f"pass a task with {what}={found}"
+            )
+    labels = int(task.automaton.label.max()) + 1
+    if labels > model.d_vocab_out:
+        raise TaskError(
+            f"the task {task.name} needs {labels} outputs, but the model has {model.d_vocab_out}"
+        )
+
+
+def conclude(
+    theorem: str,
+    options: Mapping[str, int],
+    tables: VerifiedTables,
+    task: Task,
+    by_class: list[ClassCount],
+    undecided: int,
+    unexplained_dimension: int,
+    ledger: Ledger,
+) -> Proved:
+    """The last step of every theorem: add up classes that cover all sequences exactly once."""
+    by_label: dict[int, int] = {}
+    for part in by_class:
+        if not 0 <= part.correct <= part.size:
+            raise KernelDefectError(f"class {part} counts more sequences than it has")
+        by_label[part.label] = by_label.get(part.label, 0) + part.size
+    if len({part[:2] for part in by_class}) != len(by_class) or sum(by_label.values()) != task.total:
+        raise KernelDefectError(f"the classes do not cover the {task.total} sequences")
+    correct = sum(part.correct for part in by_class)
+    claim = Claim(
+        model_sha256=tables.model_sha256,
+        task=task.name,
+        task_sha256=task.digest,
+        theorem=theorem,
+        options=tuple(sorted(options.items())),
+        correct=correct,
+        total=task.total,
+        undecided=undecided,
+        flops=ledger.flops,
+        radius_flops=ledger.radius_flops,
+        unexplained_dimension=unexplained_dimension,
+    )
+    outcome = Outcome.PROVED if correct > max(by_label.values()) else Outcome.VACUOUS
+    return Proved(claim, outcome, tables.claimed, tuple(by_class), seal=_SEAL)

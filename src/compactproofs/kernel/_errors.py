@@ -1,0 +1,33 @@
+"""What can go wrong, one line each: the input, the value seen, the way out."""
+
+
+class UserError(Exception):
+    """Misuse: the message is one line that a user can act on. The CLI prints it and exits with 2."""
+
+
+class ModelError(UserError):
+    """A model directory that is unreadable, malformed, or of a kind that is not supported."""
+
+
+class TaskError(UserError):
+    """A task that is unknown, malformed, or does not fit the model."""
+
+
+class OptionError(UserError):
+    """A theorem or an option of one that does not exist or is out of range."""
+
+
+class EnclosureError(UserError):
+    """Arithmetic that left float64's range, or a machine whose arithmetic breaks the enclosures."""
+
+
+class MalformedError(UserError):
+    """A certificate that cannot be read as one."""
+
+
+class RejectedError(UserError):
+    """A certificate that reads well and does not hold: its tables or its numbers are wrong."""
+
+
+class KernelDefectError(Exception):
+    """Something that the kernel's own reasoning excludes: no bound may come of it."""

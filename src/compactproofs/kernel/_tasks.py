@@ -1,0 +1,211 @@
+"""Tasks: what the right answer is, and how many inputs there are of each kind.
+
+A task fixes the number of tokens ``k``, the vocabulary ``v``, the uniform distribution over all
+``v^k`` sequences, and a label for each sequence: that of the state in which a finite automaton
+stops after reading it (docs/theory.md, T8). Theorems work class by class: the class ``(q, m)``
+holds the sequences whose last token (the query) is ``q`` and whose label is ``m``. Counts of
+sequences are Python integers, which do not overflow.
+"""
+
+import hashlib
+import json
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from functools import cached_property
+from typing import NamedTuple, final
+
+import numpy as np
+from jaxtyping import Int
+
+from ._errors import TaskError
+
+
+class LabelAutomaton(NamedTuple):
+    """A deterministic automaton over the tokens ``0 .. v-1`` that starts in state 0."""
+
+    step: Int[np.ndarray, "states v"]
+    """The state after reading token ``t`` in state ``s`` is ``step[s, t]``."""
+    label: Int[np.ndarray, " states"]
+    """The label of a sequence that ends in state ``s`` is ``label[s]``."""
+
+
+class ClassAutomaton(NamedTuple):
+    """Which words ``t_0 .. t_{k-2}`` put before a fixed query give a fixed label.
+
+    Tokens that the automaton cannot tell apart share one *letter*; tokens that occur in no such
+    word have none. Reading starts in state 0.
+    """
+
+    length: int
+    """Tokens in a word, ``k - 1``."""
+    letters: tuple[tuple[int, ...], ...]
+    """For each letter the tokens it stands for, ascending; no token occurs twice."""
+    step: tuple[tuple[int, ...], ...]
+    """``step[s][a]``: the state after letter ``a`` in state ``s``, or -1: no word goes on so."""
+    accepting: tuple[bool, ...]
+    """Whether a word that ends in state ``s`` gives the label."""
+
+    def size(self) -> int:
+        """The exact number of words."""
+        counts = {0: 1}
+        for _ in range(self.length):
+            following: dict[int, int] = {}
+            for state, count in counts.items():
+                for letter, target in enumerate(self.step[state]):
+                    if target >= 0:
+                        words = count * len(self.letters[letter])
+                        following[target] = following.get(target, 0) + words
+            counts = following
+        return sum(count for state, count in counts.items() if self.accepting[state])
+
+
+class Task(ABC):
+    """A labelling of all ``v^k`` token sequences, uniformly distributed."""
+
+    k: int
+    """Tokens in a sequence."""
+    v: int
+    """Size of the vocabulary."""
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """The canonical spelling, which ``parse_task`` reads back."""
+
+    @property
+    @abstractmethod
+    def automaton(self) -> LabelAutomaton:
+        """The automaton that computes the label of a whole sequence."""
+
+    @property
+    def total(self) -> int:
+        """The number of sequences, ``v^k``."""
+        return self.v**self.k
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 (hex) of ``k``, ``v`` and the automaton's tables: of the meaning, not the name."""
+        step, label = self.automaton
+        meaning = {
+            "distribution": "uniform",
+            "k": self.k,
+            "label": label.tolist(),
+            "step": step.tolist(),
+            "v": self.v,
+        }
+        text = json.dumps(meaning, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(b"compactproofs task 1\n" + text.encode()).hexdigest()
+
+    def labels(self, tokens: Int[np.ndarray, "n k"]) -> Int[np.ndarray, " n"]:
+        """The label of each sequence. Cost: one look-up per token."""
+        step, label = self.automaton
+        state = np.zeros(len(tokens), dtype=np.int64)
+        for column in tokens.T:
+            state = step[state, column]
+        return label[state]
+
+    def classes(self) -> Iterator[tuple[int, int, ClassAutomaton]]:
+        """Every ``(query, label, words)`` with at least one sequence: a disjoint cover."""
+        for label in sorted(set(self.automaton.label.tolist())):
+            for query in range(self.v):
+                words = self.class_automaton(query, label)
+                if words is not None:
+                    yield query, label, words
+
+    def class_automaton(self, query: int, label: int) -> ClassAutomaton | None:
+        """The words before ``query`` that give ``label``, or None if there are none.
+
+        States that accept the same continuations are merged (Moore's partition refinement,
+        O(states v) a round); states from which nothing is accepted are dropped.
+        """
+        step, labels = self.automaton
+        accepts = labels[step[:, query]] == label
+        block = accepts.astype(np.int64)
+        while True:
+            refined = _number_rows(np.column_stack([block, block[step]]))
+            if refined.max() == block.max():
+                break
+            block = refined
+        member = np.unique(block, return_index=True)[1]  # one state of each block
+        merged = block[step[member]]
+        words = _trim(merged, accepts[member], int(block[0]), self.k - 1)
+        return words if words is not None and words.size() else None
+
+
+def _number_rows(rows: Int[np.ndarray, "n c"]) -> Int[np.ndarray, " n"]:
+    """Equal rows get equal numbers ``0, 1, ...``, different rows different ones."""
+    packed = np.ascontiguousarray(rows, dtype=np.int64)
+    as_one = packed.view(np.dtype((np.void, packed.shape[1] * 8))).ravel()
+    return np.unique(as_one, return_inverse=True)[1].reshape(-1).astype(np.int64)
+
+
+def _trim(
+    merged: Int[np.ndarray, "states v"],
+    accepts: np.ndarray,
+    start: int,
+    length: int,
+) -> ClassAutomaton | None:
+    """Keep the states between start and acceptance, start first; group tokens into letters."""
+    live = accepts.copy()
+    while (grown := live | live[merged].any(axis=1)).sum() > live.sum():
+        live = grown
+    if not live[start]:
+        return None
+    order = [start]
+    for state in order:  # grows while it is read
+        order += [s for s in dict.fromkeys(merged[state].tolist()) if live[s] and s not in order]
+    renumber = np.full(len(live), -1)
+    renumber[order] = np.arange(len(order))
+    step = renumber[merged[order]]
+    by_column: dict[tuple[int, ...], list[int]] = {}
+    for token, column in enumerate(map(tuple, step.T.tolist())):
+        by_column.setdefault(column, []).append(token)
+    by_column.pop((-1,) * len(order), None)
+    return ClassAutomaton(
+        length=length,
+        letters=tuple(tuple(tokens) for tokens in by_column.values()),
+        step=tuple(zip(*by_column, strict=True)) if by_column else ((),) * len(order),
+        accepting=tuple(bool(a) for a in accepts[order]),
+    )
+
+
+@final
+class MaxOfK(Task):
+    """The label is the largest of the ``k`` tokens."""
+
+    def __init__(self, k: int, v: int) -> None:
+        """``k >= 1`` tokens from a vocabulary of ``v >= 1``."""
+        self.k = k
+        self.v = v
+
+    @property
+    def name(self) -> str:
+        """As ``max:k=4,v=64``."""
+        return f"max:k={self.k},v={self.v}"
+
+    @cached_property
+    def automaton(self) -> LabelAutomaton:
+        """The state is the largest token so far; 0 before any, which changes no maximum."""
+        tokens = np.arange(self.v)
+        return LabelAutomaton(np.maximum(tokens[:, None], tokens[None, :]), tokens)
+
+
+_TASKS = {"max": MaxOfK}
+_LIMIT = 100_000
+
+
+def parse_task(text: str) -> Task:
+    """Read a task like ``max:k=4,v=64``; raises ``TaskError`` with the way out."""
+    kind, _, parameters = text.partition(":")
+    if kind not in _TASKS:
+        raise TaskError(f"unknown task {text!r}: known tasks are {', '.join(_TASKS)}, as max:k=4,v=64")
+    values: dict[str, int] = {}
+    for part in parameters.split(","):
+        match = re.fullmatch(r"([kv])=([1-9][0-9]{0,5})", part)
+        if match is None or match[1] in values:
+            raise TaskError(f"cannot read {part!r} in the task {text!r}: write it as {kind}:k=4,v=64")
+        values[match[1]] = int(match[2])
+    if set(values) != {"k", "v"} or max(values.values()) > _LIMIT:
+        raise TaskError(f"the task {text!r} needs k and v, each at most {_LIMIT}, as max:k=4,v=64")
+    return _TASKS[kind](**values)

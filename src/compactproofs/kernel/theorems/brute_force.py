@@ -1,0 +1,125 @@
+"""Brute force: every sequence is decided by itself, from enclosures, in exact integers.
+
+Theorem. A sequence with label ``m`` is right if, for every other output ``x``, an integer upper
+bound on ``Z (logit(x) - logit(m))`` (T4, ``_margins``) is negative, and wrong if for some ``x`` a
+lower bound is not. Sequences that are neither are undecided and count as not right.
+
+Two passes. The first adds up the class's upper bounds, which share one unit, over all words of the
+class; what it proves right is right. The second decides each remaining sequence in a unit of its
+own, from both sides.
+
+Cost: O(v^k x) integer operations. Unexplained dimension ``v^k x``, that is ``v^(k+1)``.
+"""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import final
+
+import numpy as np
+from jaxtyping import Int
+
+from .._claim import ClassCount, Proved, conclude
+from .._errors import OptionError
+from .._integers import VerifiedTables
+from .._ledger import Counted
+from .._margins import Margins
+from .._tasks import ClassAutomaton, Task
+from .._tick import Tick, no_tick
+
+MAX_SEQUENCES = 1 << 32
+_BLOCK = 1 << 17  # numbers per array: what stays in a core's cache
+
+
+@final
+@dataclass(frozen=True)
+class BruteForceOptions:
+    """Brute force has no options."""
+
+
+def brute_force(
+    tables: VerifiedTables, task: Task, options: BruteForceOptions, tick: Tick = no_tick
+) -> Proved:
+    """Decide every sequence of the task; see the theorem above."""
+    if task.total > MAX_SEQUENCES:
+        raise OptionError(
+            f"brute force over {task.v}^{task.k} = {task.total:.3g} sequences would not end (the "
+            f"limit is {MAX_SEQUENCES}): use --theorem additive"
+        )
+    ledger = tables.start_ledger()
+    by_class: list[ClassCount] = []
+    undecided = done = 0
+    margins: Margins | None = None
+    label_of_margins = -1
+    for query, label, words in task.classes():
+        if margins is None or label != label_of_margins:
+            margins, label_of_margins = Margins(tables, label, ledger), label
+        size = words.size()
+        right = size
+        for doubtful in _not_shown_right(margins, query, words):
+            right -= len(doubtful)
+            lower, upper = margins.of_sequences(doubtful)
+            shown_right = np.asarray((upper < 0).all(axis=1))
+            shown_wrong = np.asarray((lower >= 0).any(axis=1))
+            right += int(shown_right.sum())
+            undecided += int((~shown_right & ~shown_wrong).sum())
+        by_class.append(ClassCount(query, label, size, right))
+        done += size
+        tick(done, task.total)
+    return conclude(
+        theorem="brute-force",
+        options=asdict(options),
+        tables=tables,
+        task=task,
+        by_class=by_class,
+        undecided=undecided,
+        unexplained_dimension=task.total * tables.outputs,
+        ledger=ledger,
+    )
+
+
+def _not_shown_right(
+    margins: Margins, query: int, words: ClassAutomaton
+) -> Iterator[Int[np.ndarray, "n k"]]:
+    """The sequences of the class that the first pass does not prove right, in blocks."""
+    letters = [np.array(letter, dtype=np.int64) for letter in words.letters]
+    tokens = np.concatenate(letters) if letters else np.zeros(0, np.int64)
+    scale = margins.scale(query, tokens)
+    outputs = len(margins.outputs)
+    if not outputs:
+        return  # a single output is never outdone
+    last = slice(words.length, words.length + 1)
+    start = margins.upper(query, last, np.array([query]), scale)[0].T  # [x, 1]
+    terms = [
+        np.moveaxis(margins.upper(query, slice(0, words.length), letter, scale), 2, 1)
+        for letter in letters
+    ]  # [letter][i, x, t]
+
+    def extend(
+        state: int, sums: Counted, prefix: Int[np.ndarray, "n i"]
+    ) -> Iterator[Int[np.ndarray, "n k"]]:
+        position = prefix.shape[1]
+        if position == words.length:
+            if words.accepting[state]:
+                doubtful = np.flatnonzero(np.asarray(sums.max(axis=0) >= 0))
+                queries = np.full((len(doubtful), 1), query)
+                yield np.concatenate([prefix[doubtful], queries], axis=1)
+            return
+        for letter, target in enumerate(words.step[state]):
+            if target < 0:
+                continue
+            choices = letters[letter]
+            rows = max(1, _BLOCK // (outputs * len(choices)))
+            for begin in range(0, len(prefix), rows):
+                some = sums[:, begin : begin + rows]
+                longer = some[:, :, None] + terms[letter][position][:, None, :]
+                n = some.shape[1]
+                words_so_far = np.concatenate(
+                    [
+                        np.repeat(prefix[begin : begin + n], len(choices), axis=0),
+                        np.tile(choices, n)[:, None],
+                    ],
+                    axis=1,
+                )
+                yield from extend(target, longer.reshape(outputs, -1), words_so_far)
+
+    yield from extend(0, start, np.zeros((1, 0), dtype=np.int64))
