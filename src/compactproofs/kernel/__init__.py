@@ -1,0 +1,38 @@
+"""The trusted half: weights in, proved claims out. Imports nothing of the rest of the package.
+
+To trust one certificate, read ``_model`` (bytes to numbers), ``_enclosure`` and ``_integers``
+(numbers to exact integer tables), ``_tasks``, ``_margins``, ``_counting``, ``_claim`` and
+``_certificate``, and the one file under ``theorems`` that it names.
+"""
+
+from ._claim import Claim as Claim
+from ._claim import ClassCount as ClassCount
+from ._claim import Outcome as Outcome
+from ._claim import Proved as Proved
+from ._claim import require_fit as require_fit
+from ._errors import EnclosureError as EnclosureError
+from ._errors import KernelDefectError as KernelDefectError
+from ._errors import MalformedError as MalformedError
+from ._errors import ModelError as ModelError
+from ._errors import OptionError as OptionError
+from ._errors import RejectedError as RejectedError
+from ._errors import TaskError as TaskError
+from ._errors import UserError as UserError
+from ._integers import IntegerTables as IntegerTables
+from ._integers import VerifiedTables as VerifiedTables
+from ._integers import integer_tables as integer_tables
+from ._integers import verify_tables as verify_tables
+from ._model import Model as Model
+from ._model import load_model as load_model
+from ._tasks import ClassAutomaton as ClassAutomaton
+from ._tasks import LabelAutomaton as LabelAutomaton
+from ._tasks import MaxOfK as MaxOfK
+from ._tasks import Task as Task
+from ._tasks import parse_task as parse_task
+from ._tick import Tick as Tick
+from ._version import __version__ as __version__
+from .theorems import THEOREMS as THEOREMS
+from .theorems import AdditiveOptions as AdditiveOptions
+from .theorems import BruteForceOptions as BruteForceOptions
+from .theorems import additive as additive
+from .theorems import brute_force as brute_force

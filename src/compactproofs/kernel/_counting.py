@@ -80,28 +80,18 @@ def _count_words(
     """Run the automaton on polynomials, and add up the coefficients where words are accepted."""
     letters = len(words.letters)
     reached = {0: 1}
-    for position in range(words.length):
+    for position, moves in enumerate(words.moves):
         at_position = polynomials[position * letters : (position + 1) * letters]
         following: dict[int, int] = {}
-        for state, polynomial in reached.items():
-            for target, by_letter in _edges(words.step[state]).items():
+        for state, targets in moves.items():
+            for target, by_letter in targets.items():
                 factor = sum(at_position[letter] for letter in by_letter)
-                product = _multiply(polynomial, factor, ledger) & mask
-                if product:
-                    ledger.integer_sum(product)
-                    following[target] = following.get(target, 0) + product
+                product = _multiply(reached.get(state, 0), factor, ledger) & mask
+                ledger.integer_sum(product)
+                following[target] = following.get(target, 0) + product
         reached = following
-    accepted = sum(p for state, p in reached.items() if words.accepting[state])
     # The digits of a number in base b add up to its remainder modulo b - 1.
-    return accepted % ((1 << (8 * slot)) - 1)
-
-
-def _edges(targets: tuple[int, ...]) -> dict[int, list[int]]:
-    edges: dict[int, list[int]] = {}
-    for letter, target in enumerate(targets):
-        if target >= 0:
-            edges.setdefault(target, []).append(letter)
-    return edges
+    return sum(reached.values()) % ((1 << (8 * slot)) - 1)
 
 
 def _multiply(polynomial: int, factor: int, ledger: Ledger) -> int:

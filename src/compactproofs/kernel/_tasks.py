@@ -12,6 +12,7 @@ import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple, final
 
@@ -30,7 +31,9 @@ class LabelAutomaton(NamedTuple):
     """The label of a sequence that ends in state ``s`` is ``label[s]``."""
 
 
-class ClassAutomaton(NamedTuple):
+@final
+@dataclass(frozen=True)
+class ClassAutomaton:
     """Which words ``t_0 .. t_{k-2}`` put before a fixed query give a fixed label.
 
     Tokens that the automaton cannot tell apart share one *letter*; tokens that occur in no such
@@ -46,18 +49,41 @@ class ClassAutomaton(NamedTuple):
     accepting: tuple[bool, ...]
     """Whether a word that ends in state ``s`` gives the label."""
 
+    @cached_property
+    def moves(self) -> tuple[dict[int, dict[int, tuple[int, ...]]], ...]:
+        """``moves[i][s]``: for each next state the letters at position ``i`` that lead there.
+
+        Only states that can be reached at ``i`` and moves after which a word can still be
+        accepted at its end: following all moves spells the words of the class, each once.
+        """
+        forward = [{0}]
+        for _ in range(self.length):
+            forward.append({t for s in forward[-1] for t in self.step[s] if t >= 0})
+        useful = {s for s in forward[-1] if self.accepting[s]}
+        moves: list[dict[int, dict[int, tuple[int, ...]]]] = []
+        for states in reversed(forward[:-1]):
+            here: dict[int, dict[int, tuple[int, ...]]] = {}
+            for state in sorted(states):
+                for letter, target in enumerate(self.step[state]):
+                    if target in useful:
+                        letters = here.setdefault(state, {}).get(target, ())
+                        here[state][target] = (*letters, letter)
+            moves.append(here)
+            useful = set(here)
+        return tuple(reversed(moves))
+
+    @cached_property
     def size(self) -> int:
         """The exact number of words."""
-        counts = {0: 1}
-        for _ in range(self.length):
+        counts = {0: int(self.length > 0 or self.accepting[0])}
+        for here in self.moves:
             following: dict[int, int] = {}
-            for state, count in counts.items():
-                for letter, target in enumerate(self.step[state]):
-                    if target >= 0:
-                        words = count * len(self.letters[letter])
-                        following[target] = following.get(target, 0) + words
+            for state, targets in here.items():
+                for target, letters in targets.items():
+                    choices = sum(len(self.letters[letter]) for letter in letters)
+                    following[target] = following.get(target, 0) + counts[state] * choices
             counts = following
-        return sum(count for state, count in counts.items() if self.accepting[state])
+        return sum(counts.values())
 
 
 class Task(ABC):
@@ -130,7 +156,7 @@ class Task(ABC):
         member = np.unique(block, return_index=True)[1]  # one state of each block
         merged = block[step[member]]
         words = _trim(merged, accepts[member], int(block[0]), self.k - 1)
-        return words if words is not None and words.size() else None
+        return words if words is not None and words.size else None
 
 
 def _number_rows(rows: Int[np.ndarray, "n c"]) -> Int[np.ndarray, " n"]:

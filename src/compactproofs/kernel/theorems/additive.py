@@ -19,6 +19,7 @@ Proof: docs/theory.md, T4 and T5. Cost: O(v^3 x k) for the maxima, plus at most
 """
 
 from dataclasses import asdict, dataclass
+from functools import reduce
 from typing import NamedTuple, final
 
 import numpy as np
@@ -62,7 +63,7 @@ def additive(
     for query, label, words in task.classes():
         if margins is None or label != label_of_margins:
             margins, label_of_margins = Margins(tables, label, ledger), label
-        size = words.size()
+        size = words.size
         wrong = min(size, _wrong_words(margins, query, words, options.bins, ledger))
         by_class.append(ClassCount(query, label, size, size - wrong))
         tick(label * task.v + query + 1, total_classes)
@@ -109,8 +110,6 @@ def _wrong_words(
     if open_outputs.size > 1:  # the joint table is one more row
         at_query = _append(at_query, at_query.max(axis=0), ledger)
         before = _append(before, before.max(axis=2), ledger)
-    if not words.length:
-        return 1
     highest = before.max(axis=1)  # [i, x]
     budgets = (at_query + highest.sum(axis=0)).tolist()
     slack = np.moveaxis(highest[:, None, :] - before, 2, 0)
@@ -120,7 +119,7 @@ def _wrong_words(
     return min(sum(counts[:-1]), counts[-1])
 
 
-def _append(rows: Counted, joint: Counted, ledger: Ledger) -> Counted:
+def _append(rows: Counted, joint: np.integer | Counted, ledger: Ledger) -> Counted:
     return Counted.of(np.concatenate([rows, joint[..., None]], axis=-1), ledger)
 
 
@@ -131,19 +130,13 @@ def _worst_word(terms: _Terms, words: ClassAutomaton) -> Counted:
         for letter in range(len(words.letters))
     ]
     best = {0: terms.at_query}
-    for position in range(words.length):
+    for position, moves in enumerate(words.moves):
         following: dict[int, Counted] = {}
-        for state, value in best.items():
-            for letter, target in enumerate(words.step[state]):
-                if target >= 0:
-                    candidate = value + by_letter[letter][position]
-                    known = following.get(target)
-                    following[target] = (
-                        candidate if known is None else np.maximum(known, candidate)
-                    )
+        for state, targets in moves.items():
+            for target, letters in targets.items():
+                for letter in letters:
+                    candidate = best[state] + by_letter[letter][position]
+                    known = following.get(target, candidate)
+                    following[target] = np.maximum(known, candidate)
         best = following
-    accepted = [value for state, value in best.items() if words.accepting[state]]
-    worst = accepted[0]
-    for value in accepted[1:]:
-        worst = np.maximum(worst, value)
-    return worst
+    return reduce(np.maximum, best.values())

@@ -53,7 +53,7 @@ def brute_force(
     for query, label, words in task.classes():
         if margins is None or label != label_of_margins:
             margins, label_of_margins = Margins(tables, label, ledger), label
-        size = words.size()
+        size = words.size
         right = size
         for doubtful in _not_shown_right(margins, query, words):
             right -= len(doubtful)
@@ -99,27 +99,25 @@ def _not_shown_right(
     ) -> Iterator[Int[np.ndarray, "n k"]]:
         position = prefix.shape[1]
         if position == words.length:
-            if words.accepting[state]:
-                doubtful = np.flatnonzero(np.asarray(sums.max(axis=0) >= 0))
+            doubtful = np.flatnonzero(np.asarray(sums.max(axis=0) >= 0))
+            if doubtful.size:
                 queries = np.full((len(doubtful), 1), query)
                 yield np.concatenate([prefix[doubtful], queries], axis=1)
             return
-        for letter, target in enumerate(words.step[state]):
-            if target < 0:
-                continue
-            choices = letters[letter]
-            rows = max(1, _BLOCK // (outputs * len(choices)))
-            for begin in range(0, len(prefix), rows):
-                some = sums[:, begin : begin + rows]
-                longer = some[:, :, None] + terms[letter][position][:, None, :]
-                n = some.shape[1]
-                words_so_far = np.concatenate(
-                    [
-                        np.repeat(prefix[begin : begin + n], len(choices), axis=0),
-                        np.tile(choices, n)[:, None],
-                    ],
-                    axis=1,
-                )
-                yield from extend(target, longer.reshape(outputs, -1), words_so_far)
+        for target, by_letter in words.moves[position][state].items():
+            for letter in by_letter:
+                choices = letters[letter]
+                rows = max(1, _BLOCK // (outputs * len(choices)))
+                for begin in range(0, len(prefix), rows):
+                    some = prefix[begin : begin + rows]
+                    added = terms[letter][position][:, None, :]
+                    longer = sums[:, begin : begin + rows, None] + added
+                    before = np.repeat(some, len(choices), axis=0)
+                    now = np.tile(choices, len(some))[:, None]
+                    yield from extend(
+                        target,
+                        longer.reshape(outputs, -1),
+                        np.concatenate([before, now], axis=1),
+                    )
 
     yield from extend(0, start, np.zeros((1, 0), dtype=np.int64))
