@@ -5,6 +5,13 @@ To trust one certificate, read ``_model`` (bytes to numbers), ``_enclosure`` and
 ``_certificate``, and the one file under ``theorems`` that it names.
 """
 
+from ._certificate import MAX_BYTES as MAX_BYTES
+from ._certificate import Certificate as Certificate
+from ._certificate import Verdict as Verdict
+from ._certificate import check as check
+from ._certificate import claim_fields as claim_fields
+from ._certificate import decode_certificate as decode_certificate
+from ._certificate import encode_certificate as encode_certificate
 from ._claim import Claim as Claim
 from ._claim import ClassCount as ClassCount
 from ._claim import Outcome as Outcome
@@ -30,6 +37,7 @@ from ._tasks import MaxOfK as MaxOfK
 from ._tasks import Task as Task
 from ._tasks import parse_task as parse_task
 from ._tick import Tick as Tick
+from ._tick import no_tick as no_tick
 from ._version import __version__ as __version__
 from .theorems import THEOREMS as THEOREMS
 from .theorems import AdditiveOptions as AdditiveOptions

@@ -141,7 +141,10 @@ def conclude(
         if not 0 <= part.correct <= part.size:
             raise KernelDefectError(f"class {part} counts more sequences than it has")
         by_label[part.label] = by_label.get(part.label, 0) + part.size
-    if len({part[:2] for part in by_class}) != len(by_class) or sum(by_label.values()) != task.total:
+    if (
+        len({part[:2] for part in by_class}) != len(by_class)
+        or sum(by_label.values()) != task.total
+    ):
         raise KernelDefectError(f"the classes do not cover the {task.total} sequences")
     correct = sum(part.correct for part in by_class)
     claim = Claim(

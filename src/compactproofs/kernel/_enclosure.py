@@ -88,7 +88,7 @@ class Ball:
         return Ball(np.asarray(self.mid[index]), np.asarray(self.rad[index]), self.ledger)  # type: ignore[index]
 
     @property
-    def T(self) -> "Ball":  # noqa: N802 (numpy's name for it)
+    def T(self) -> "Ball":
         """Transpose; free."""
         return Ball(self.mid.T, self.rad.T, self.ledger)
 
@@ -174,9 +174,7 @@ class Ball:
         """Encloses the minimum along ``axis``: the minima of the lower and of the upper ends."""
         return self._between(self.lower().min(axis), self.upper().min(axis))
 
-    def _between(
-        self, low: Float64[np.ndarray, "..."], high: Float64[np.ndarray, "..."]
-    ) -> "Ball":
+    def _between(self, low: Float64[np.ndarray, "..."], high: Float64[np.ndarray, "..."]) -> "Ball":
         self.ledger.point(self.mid.size - low.size)
         self.ledger.radius(self.mid.size + 2 * low.size)
         with np.errstate(over="ignore", invalid="ignore"):
@@ -219,10 +217,10 @@ def _exp_point(
     out, ``exp(x) = 2^n exp(x - n ln 2)`` exactly. ``|n| < 2^21`` and ``LN2_HIGH`` has 32 bits, so
     ``n LN2_HIGH`` is exact, and so is the first difference (for ``n != 0`` both numbers are
     multiples of ``2^-54`` and they differ by less than 1/2). What is left is
-    ``|r - (x - n ln 2)| <= u2 2^-11 + u2 + |n| 2^-86 < 2 u2``. The Taylor polynomial of degree 13 truncates at
-    ``0.35^14 / 14! < 2^-57``; Horner's rule with 13 steps on ``|r| <= 0.35`` and rounded
-    coefficients errs by less than ``8 u2``. Together below ``2^-48`` of a value above 0.7 (each
-    unit doubled for directed rounding); ``2^-46`` is declared.
+    ``|r - (x - n ln 2)| <= u2 2^-11 + u2 + |n| 2^-86 < 2 u2``. The Taylor polynomial of degree 13
+    truncates at ``0.36^14 / 14! < 2^-56``; Horner's rule with 13 steps on ``|r| <= 0.35`` and
+    rounded coefficients errs by less than ``8 u2``. Together below ``2^-48`` of a value above 0.7;
+    ``2^-46`` is declared.
     """
     n = np.rint(x * 1.4426950408889634)
     r = (x - n * _LN2_HIGH) - n * _LN2_LOW
@@ -264,10 +262,10 @@ def reciprocal_sqrt(square: Fraction, ledger: Ledger) -> Ball:
     """
     try:
         guess = 1.0 / float(square) ** 0.5
-        radius = guess * 2.0**-50
-        low, high = Fraction(guess) - Fraction(radius), Fraction(guess) + Fraction(radius)
-    except (ArithmeticError, ValueError):
-        low = high = Fraction(0)
+    except ArithmeticError:  # too large, or zero
+        guess = 0.0
+    radius = guess * 2.0**-50
+    low, high = Fraction(guess) - Fraction(radius), Fraction(guess) + Fraction(radius)
     if not (0 < low and low * low * square <= 1 <= high * high * square):
         raise EnclosureError(f"cannot enclose 1/sqrt({square}) in float64: it is too extreme")
     ledger.point(2)

@@ -2,7 +2,7 @@
 
 
 class UserError(Exception):
-    """Misuse: the message is one line that a user can act on. The CLI prints it and exits with 2."""
+    """Misuse, in one line that a user can act on; the CLI prints it and exits with 2."""
 
 
 class ModelError(UserError):

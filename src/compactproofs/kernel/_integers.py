@@ -161,7 +161,13 @@ def verify_tables(model: Model, claimed: IntegerTables) -> VerifiedTables:
 
 def _check_form(model: Model, claimed: IntegerTables) -> None:
     k, v, x = model.n_ctx, model.d_vocab, model.d_vocab_out
-    shapes = {"weight": (k, v, v), "value": (k, v, x), "direct": (v, x), "shift": (v,), "grid": (1,)}
+    shapes = {
+        "weight": (k, v, v),
+        "value": (k, v, x),
+        "direct": (v, x),
+        "shift": (v,),
+        "grid": (1,),
+    }
     for name, array in claimed._asdict().items():
         if array.shape != (expected := shapes[name.split("_")[0]]):
             raise MalformedError(

@@ -11,6 +11,8 @@ from typing import Any, Self, final
 import numpy as np
 from jaxtyping import Int
 
+from ._errors import KernelDefectError
+
 
 @final
 class Ledger:
@@ -52,7 +54,7 @@ class Counted(np.ndarray):
     theorem states the bound that keeps it inside 2^63.
     """
 
-    ledger: Ledger
+    ledger: Ledger | None
 
     @classmethod
     def of(cls, values: Int[np.ndarray, "..."], ledger: Ledger) -> Self:
@@ -63,20 +65,23 @@ class Counted(np.ndarray):
 
     def __array_finalize__(self, source: Any) -> None:
         """Views and slices share the ledger of the array they come from."""
-        self.ledger = getattr(source, "ledger", None) or Ledger()
+        self.ledger = getattr(source, "ledger", None)
 
     def __array_ufunc__(
         self, ufunc: np.ufunc, method: str, *inputs: Any, out: Any = None, **kwargs: Any
     ) -> Any:
         """Apply ``ufunc`` to the plain arrays and count one operation per scalar result."""
+        ledger = next((x.ledger for x in inputs if isinstance(x, Counted) and x.ledger), None)
+        if ledger is None:
+            raise KernelDefectError(f"{ufunc.__name__} of arrays that lost their ledger")
         plain = tuple(np.asarray(x) if isinstance(x, Counted) else x for x in inputs)
         if out is not None:
             kwargs["out"] = tuple(np.asarray(x) if isinstance(x, Counted) else x for x in out)
         result = getattr(ufunc, method)(*plain, **kwargs)
         size = np.size(result)
-        self.ledger.point(np.size(plain[0]) - size if method == "reduce" else size)
+        ledger.point(np.size(plain[0]) - size if method == "reduce" else size)
         if out is not None:
             return out[0]
         if isinstance(result, np.ndarray) and result.dtype == np.int64:
-            return Counted.of(result, self.ledger)
+            return Counted.of(result, ledger)
         return result

@@ -48,7 +48,7 @@ class Margins:
 
         def difference(
             a: Int[np.ndarray, "*shape x"], b: Int[np.ndarray, "*shape x"]
-        ) -> Counted:
+        ) -> Int64[np.ndarray, "*shape y"]:
             wrong = Counted.of(a[..., list(self.outputs)], ledger)
             return wrong - b[..., label, None].astype(np.int64)
 
@@ -99,11 +99,15 @@ class Margins:
         return lower, upper
 
 
-def _shift_up(product: Counted, by: Counted) -> Counted:
+def _shift_up(
+    product: Int64[np.ndarray, "..."], by: Int64[np.ndarray, "..."]
+) -> Int64[np.ndarray, "..."]:
     """``ceil(product / 2^by)``; shifts beyond 62 bits give what 62 bits give, sign and all."""
     return -((-product) >> np.minimum(by, 62))
 
 
-def _shift_down(product: Counted, by: Counted) -> Counted:
+def _shift_down(
+    product: Int64[np.ndarray, "..."], by: Int64[np.ndarray, "..."]
+) -> Int64[np.ndarray, "..."]:
     """``floor(product / 2^by)``; see ``_shift_up``."""
     return product >> np.minimum(by, 62)

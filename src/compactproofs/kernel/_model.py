@@ -26,7 +26,7 @@ _OPTIONAL = (
 ).split()
 
 # Fields that could change the function, with the values at which they do not.
-_NEUTRAL: dict[str, tuple[object, ...]] = {
+_NEUTRAL: Mapping[str, tuple[object, ...]] = {
     "architecture": (None, "TransformerLensNative"),
     "attn_scores_soft_cap": (None, -1, 0),
     "output_logits_soft_cap": (None, -1, 0),
@@ -41,7 +41,7 @@ _NEUTRAL: dict[str, tuple[object, ...]] = {
         "parallel_attn_mlp post_embedding_ln scale_embedding use_attention_sinks use_local_attn "
         "use_logn_attn use_normalization_before_and_after use_qk_norm"
     ).split(),
-    (None, False),
+    (None),
 )
 
 # Fields that cannot change the function of an attention-only model with standard positions.
@@ -135,7 +135,9 @@ def _load_config(path: Path) -> dict[str, Any]:
             )
         neutral = _NEUTRAL.get(name)
         if neutral is not None and not any(_same(value, allowed) for allowed in neutral):
-            raise ModelError(f"{path}: {name} = {value!r} is not supported; only {neutral[-1]!r} is")
+            raise ModelError(
+                f"{path}: {name} = {value!r} is not supported; only {neutral[-1]!r} is"
+            )
     for name in (*_SIZES, *_CHOICES):
         if name not in config:
             raise ModelError(f"{path}: the field {name!r} is missing")
@@ -154,7 +156,8 @@ def _same(value: object, allowed: object) -> bool:
 def _refuse_unsupported(config: Mapping[str, Any], path: Path) -> None:
     def refuse(name: str, supported: str) -> None:
         raise ModelError(
-            f"{path}: {name} = {config[name]!r} is not supported yet; this version proves {supported}"
+            f"{path}: {name} = {config[name]!r} is not supported yet; this version proves "
+            f"{supported}"
         )
 
     if config["n_layers"] != 1:
@@ -175,13 +178,13 @@ def _refuse_unsupported(config: Mapping[str, Any], path: Path) -> None:
 
 
 def _score_divisor_squared(config: Mapping[str, Any], family: int, path: Path) -> Fraction:
-    use, scale = config.get("use_attn_scale", True), config.get("attn_scale", -1.0)
+    use, scale = config.get("use_attn_scale"), config.get("attn_scale", -1.0)
     if type(use) is not bool:
         raise ModelError(f"{path}: use_attn_scale = {use!r} must be true or false")
     if not use and family == 4:
         raise ModelError(
-            f"{path}: use_attn_scale = false means no scaling in TransformerLens 3 and sqrt(d_head) "
-            "in 4: write use_attn_scale = true and the attn_scale that you mean"
+            f"{path}: use_attn_scale = false means no scaling in TransformerLens 3 and "
+            "sqrt(d_head) in 4: write use_attn_scale = true and the attn_scale that you mean"
         )
     if not use:
         return Fraction(1)
@@ -195,19 +198,19 @@ def _score_divisor_squared(config: Mapping[str, Any], family: int, path: Path) -
 
 
 _TENSORS = {
-    # ours: (TransformerLens 3 key, TransformerLens 4 key, may be missing)
-    "W_E": ("embed.W_E", "embed.weight", False),
-    "W_pos": ("pos_embed.W_pos", "pos_embed.weight", False),
-    "W_Q": ("blocks.0.attn.W_Q", "blocks.0.attn.q.weight", False),
-    "W_K": ("blocks.0.attn.W_K", "blocks.0.attn.k.weight", False),
-    "W_V": ("blocks.0.attn.W_V", "blocks.0.attn.v.weight", False),
-    "W_O": ("blocks.0.attn.W_O", "blocks.0.attn.o.weight", False),
-    "W_U": ("unembed.W_U", "unembed.weight", False),
-    "b_Q": ("blocks.0.attn.b_Q", "blocks.0.attn.q.bias", True),
-    "b_K": ("blocks.0.attn.b_K", "blocks.0.attn.k.bias", True),
-    "b_V": ("blocks.0.attn.b_V", "blocks.0.attn.v.bias", True),
-    "b_O": ("blocks.0.attn.b_O", "blocks.0.attn.o.bias", True),
-    "b_U": ("unembed.b_U", "unembed.bias", True),
+    # ours: (TransformerLens 3 key, TransformerLens 4 key); a missing bias is zero
+    "W_E": ("embed.W_E", "embed.weight"),
+    "W_pos": ("pos_embed.W_pos", "pos_embed.weight"),
+    "W_Q": ("blocks.0.attn.W_Q", "blocks.0.attn.q.weight"),
+    "W_K": ("blocks.0.attn.W_K", "blocks.0.attn.k.weight"),
+    "W_V": ("blocks.0.attn.W_V", "blocks.0.attn.v.weight"),
+    "W_O": ("blocks.0.attn.W_O", "blocks.0.attn.o.weight"),
+    "W_U": ("unembed.W_U", "unembed.weight"),
+    "b_Q": ("blocks.0.attn.b_Q", "blocks.0.attn.q.bias"),
+    "b_K": ("blocks.0.attn.b_K", "blocks.0.attn.k.bias"),
+    "b_V": ("blocks.0.attn.b_V", "blocks.0.attn.v.bias"),
+    "b_O": ("blocks.0.attn.b_O", "blocks.0.attn.o.bias"),
+    "b_U": ("unembed.b_U", "unembed.bias"),
 }
 _OUT_BY_IN = ("W_Q", "W_K", "W_V", "W_O", "W_U")  # how TransformerLens 4 stores them
 _BUFFERS = ("blocks.0.attn.mask", "blocks.0.attn.IGNORE")
@@ -219,7 +222,8 @@ def _shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     x = v if x == -1 else x
     return {
         "W_E": (v, d), "W_pos": (k, d), "W_Q": (d, h), "W_K": (d, h), "W_V": (d, h),
-        "W_O": (h, d), "W_U": (d, x), "b_Q": (h,), "b_K": (h,), "b_V": (h,), "b_O": (d,), "b_U": (x,),
+        "W_O": (h, d), "W_U": (d, x), "b_Q": (h,), "b_K": (h,), "b_V": (h,), "b_O": (d,),
+        "b_U": (x,),
     }  # fmt: skip
 
 
@@ -247,7 +251,7 @@ def _assemble(
     for ours, shape in _shapes(config).items():
         key = keys[ours]
         if key not in stored:
-            if not _TENSORS[ours][2]:
+            if not ours.startswith("b_"):
                 raise ModelError(f"{path}: the tensor {key!r} is missing")
             tensors[ours] = np.zeros(shape)
             continue
@@ -299,7 +303,7 @@ def _digest(
     }
     text = json.dumps(function, sort_keys=True, separators=(",", ":"))
     digest = hashlib.sha256(b"compactproofs model 1\n" + text.encode())
-    for ours, (name, _, _) in _TENSORS.items():
+    for ours, (name, _) in _TENSORS.items():
         values = tensors[ours]
         digest.update(f"\n{name} {list(values.shape)}\n".encode())
         # -0.0 is the number 0.0; float64 holds the exact value of every format read.

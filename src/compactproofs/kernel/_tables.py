@@ -19,8 +19,11 @@ import numpy as np
 from jaxtyping import Float64
 
 from ._enclosure import Ball, check_arithmetic, reciprocal_sqrt
+from ._errors import ModelError
 from ._ledger import Ledger
 from ._model import Model
+
+_MAX_ENTRIES = 1 << 26  # about 8 GB while the tables are made
 
 
 class Tables(NamedTuple):
@@ -40,6 +43,12 @@ def enclose_tables(model: Model, ledger: Ledger) -> Tables:
     Cost: O(v d (d_head + x) + v^2 d_head + v x d) multiplications and O(v^2 k + v k x) additions.
     """
     check_arithmetic()
+    entries = model.n_ctx * model.d_vocab * max(model.d_vocab, model.d_vocab_out)
+    if entries > _MAX_ENTRIES:
+        raise ModelError(
+            f"the tables of this model have {entries} entries, more than the {_MAX_ENTRIES} that "
+            "this version holds in memory: prove a model with a smaller vocabulary or context"
+        )
 
     def exact(values: Float64[np.ndarray, "..."]) -> Ball:
         return Ball.exact(values, ledger)

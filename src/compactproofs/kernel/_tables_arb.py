@@ -48,9 +48,7 @@ def _plus_row(matrix: arb_mat, row: Float64[np.ndarray, " columns"]) -> arb_mat:
 def arb_tables(model: Model, bits: int) -> ArbTables:
     """The tables of ``model`` at ``bits`` of precision. Cost: O(v k d (d + v)) arb operations."""
     with arb_precision(bits):
-        embedded = [
-            _plus_row(_exact(model.W_E), position) for position in model.W_pos
-        ]
+        embedded = [_plus_row(_exact(model.W_E), position) for position in model.W_pos]
         last = embedded[-1]
         divisor = arb(fmpq(*model.score_divisor_squared.as_integer_ratio())).sqrt()
         query = _plus_row(last * _exact(model.W_Q), model.b_Q)

@@ -23,13 +23,13 @@ from functools import reduce
 from typing import NamedTuple, final
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Int64
 
 from .._claim import ClassCount, Proved, conclude
 from .._counting import count_within_slack
 from .._errors import OptionError
 from .._integers import VerifiedTables
-from .._ledger import Counted, Ledger
+from .._ledger import Ledger
 from .._margins import Margins
 from .._tables import unexplained_dimension
 from .._tasks import ClassAutomaton, Task
@@ -82,9 +82,10 @@ def additive(
 class _Terms(NamedTuple):
     """The bounds ``y`` of one class."""
 
-    at_query: Counted  # [x]
-    before: Counted  # [i, t, x], tokens grouped by letter
-    letter_of: Int[np.ndarray, " t"]
+    at_query: Int64[np.ndarray, " x"]
+    before: Int64[np.ndarray, "i t x"]
+    """Tokens are grouped by letter."""
+    letter_of: Int64[np.ndarray, " t"]
 
 
 def _terms(margins: Margins, query: int, words: ClassAutomaton) -> _Terms:
@@ -108,8 +109,8 @@ def _wrong_words(
         return 0
     at_query, before = terms.at_query[open_outputs], terms.before[:, :, open_outputs]
     if open_outputs.size > 1:  # the joint table is one more row
-        at_query = _append(at_query, at_query.max(axis=0), ledger)
-        before = _append(before, before.max(axis=2), ledger)
+        at_query = np.concatenate([at_query, at_query.max(axis=0, keepdims=True)])
+        before = np.concatenate([before, before.max(axis=2, keepdims=True)], axis=2)
     highest = before.max(axis=1)  # [i, x]
     budgets = (at_query + highest.sum(axis=0)).tolist()
     slack = np.moveaxis(highest[:, None, :] - before, 2, 0)
@@ -119,11 +120,7 @@ def _wrong_words(
     return min(sum(counts[:-1]), counts[-1])
 
 
-def _append(rows: Counted, joint: np.integer | Counted, ledger: Ledger) -> Counted:
-    return Counted.of(np.concatenate([rows, joint[..., None]], axis=-1), ledger)
-
-
-def _worst_word(terms: _Terms, words: ClassAutomaton) -> Counted:
+def _worst_word(terms: _Terms, words: ClassAutomaton) -> Int64[np.ndarray, " x"]:
     """For each wrong output the largest ``base + sum_i y_i(t_i)`` over the words of the class."""
     by_letter = [
         terms.before[:, terms.letter_of == letter].max(axis=1)
@@ -131,7 +128,7 @@ def _worst_word(terms: _Terms, words: ClassAutomaton) -> Counted:
     ]
     best = {0: terms.at_query}
     for position, moves in enumerate(words.moves):
-        following: dict[int, Counted] = {}
+        following: dict[int, Int64[np.ndarray, " x"]] = {}
         for state, targets in moves.items():
             for target, letters in targets.items():
                 for letter in letters:

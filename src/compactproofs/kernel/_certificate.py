@@ -1,0 +1,215 @@
+"""A certificate: one ``.safetensors`` file with the claim and the tables it was counted from.
+
+Metadata has the single key ``claim``: canonical JSON (sorted keys, no spaces, ASCII, whole numbers
+as decimal strings) with a digest over itself and the tensors. The tensors are the integer tables.
+``check`` proves that they enclose the model's numbers, runs the theorem again from them, and
+demands that every number of the claim comes out the same. Nothing in the file is executed.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from safetensors.numpy import save
+
+from ._claim import Claim, Outcome, Proved, require_fit
+from ._errors import MalformedError, OptionError, RejectedError, TaskError
+from ._integers import IntegerTables, verify_tables
+from ._model import Model
+from ._safetensors import DamagedError, decode_floats, decode_integers, read_json, read_tensors
+from ._tasks import Task, parse_task
+from ._tick import Tick, no_tick
+from ._version import __version__
+from .theorems import THEOREMS
+
+FORMAT: Final = 1
+MAX_BYTES: Final = 1 << 30
+"""Certificates larger than this are refused unread."""
+
+_TEXTS = "distribution kernel metric model_sha256 semantics task task_sha256 theorem".split()
+_NUMBERS = "correct flops radius_flops total undecided unexplained_dimension".split()
+_FIELDS = {*_TEXTS, *_NUMBERS, "bound", "digest", "format", "options"}
+_DTYPES = dict.fromkeys(IntegerTables._fields, "I32") | {"shift": "F64", "grid": "I64"}
+
+
+class Certificate(NamedTuple):
+    """What a file says; nothing of it is believed before ``check``."""
+
+    claim: Claim
+    tables: IntegerTables
+
+
+class Verdict(NamedTuple):
+    """How a check ended. A bound may be quoted only if the outcome is PROVED or VACUOUS."""
+
+    outcome: Outcome
+    reason: str
+    claim: Claim | None
+    """What the file claims, if it could be read; proved only if ``outcome`` says so."""
+
+    @property
+    def valid(self) -> bool:
+        """Whether the claim holds."""
+        return self.outcome in (Outcome.PROVED, Outcome.VACUOUS)
+
+
+def encode_certificate(proved: Proved) -> bytes:
+    """The bytes of the certificate; equal proofs give equal bytes."""
+    fields = claim_fields(proved.claim)
+    tensors = {name: np.ascontiguousarray(a) for name, a in proved.tables._asdict().items()}
+    fields["digest"] = _digest(fields, tensors)
+    return save(tensors, metadata={"claim": _canonical(fields)})
+
+
+def claim_fields(claim: Claim) -> dict[str, Any]:
+    """The claim as JSON fields: numbers exact, as decimal strings; no digest yet."""
+    texts = {name: getattr(claim, name) for name in _TEXTS}
+    numbers = {name: str(getattr(claim, name)) for name in _NUMBERS}
+    bound = f"{claim.bound.numerator}/{claim.bound.denominator}"
+    return {
+        **texts,
+        **numbers,
+        "bound": bound,
+        "format": FORMAT,
+        "options": {name: str(value) for name, value in claim.options},
+    }
+
+
+def _canonical(fields: Mapping[str, Any]) -> str:
+    return json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
+def _digest(fields: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> str:
+    text = _canonical({name: value for name, value in fields.items() if name != "digest"})
+    digest = hashlib.sha256(f"compactproofs certificate {FORMAT}\n{text}".encode())
+    for name in sorted(tensors):
+        array = tensors[name]
+        digest.update(f"\n{name} {_DTYPES[name]} {list(array.shape)}\n".encode())
+        digest.update(array.astype(array.dtype.newbyteorder("<")).tobytes())
+    return digest.hexdigest()
+
+
+def decode_certificate(data: bytes) -> Certificate:
+    """Read a certificate strictly; raises ``MalformedError`` with what is wrong."""
+    try:
+        stored, metadata = read_tensors(data)
+        if set(metadata) != {"claim"}:
+            raise DamagedError("its metadata is not the single key 'claim'")
+        fields = read_json(metadata["claim"])
+        if not isinstance(fields, dict) or _canonical(fields) != metadata["claim"]:
+            raise DamagedError("its claim is not canonical JSON")
+        if fields.get("format") != FORMAT or type(fields["format"]) is not int:
+            raise DamagedError(f"format {fields.get('format')!r} is not {FORMAT}")
+        if set(fields) != _FIELDS:
+            strange = min(set(fields) ^ _FIELDS)
+            raise DamagedError(f"the claim's field {strange!r} is missing or unknown")
+        if set(stored) != set(_DTYPES):
+            strange = min(set(stored) ^ set(_DTYPES))
+            raise DamagedError(f"the tensor {strange!r} is missing or unknown")
+        tensors: dict[str, np.ndarray] = {}
+        for name, dtype in _DTYPES.items():
+            if stored[name].dtype != dtype:
+                raise DamagedError(f"tensor {name} has type {stored[name].dtype}, not {dtype}")
+            raw = stored[name]
+            tensors[name] = decode_floats(raw) if dtype == "F64" else decode_integers(raw, dtype)
+        if _digest(fields, tensors) != fields["digest"]:
+            raise DamagedError("its digest does not match its content: it was damaged or edited")
+        return Certificate(_claim_of(fields), _tables_of(tensors))
+    except DamagedError as error:
+        raise MalformedError(str(error)) from None
+
+
+def _claim_of(fields: Mapping[str, Any]) -> Claim:
+    values: dict[str, Any] = {name: fields[name] for name in _TEXTS}
+    if not all(type(text) is str for text in values.values()):
+        raise DamagedError("a field of the claim that must be text is not")
+    values |= {name: _whole(name, fields[name]) for name in _NUMBERS}
+    options = fields["options"]
+    if type(options) is not dict:
+        raise DamagedError("the claim's options are not an object")
+    claim = Claim(
+        **values,
+        options=tuple((name, _whole(name, options[name])) for name in sorted(options)),
+    )
+    if not 0 <= claim.correct <= claim.total or claim.total < 1:
+        raise DamagedError(f"it claims {claim.correct} right of {claim.total} sequences")
+    if fields["bound"] != f"{claim.bound.numerator}/{claim.bound.denominator}":
+        raise DamagedError(f"its bound {fields['bound']!r} is not correct/total in lowest terms")
+    return claim
+
+
+def _whole(name: str, text: object) -> int:
+    """A whole number in decimal without leading zeros; at most 4000 digits, so never slow."""
+    if type(text) is str and text.isascii() and text.isdigit() and len(text) <= 4000:
+        number = int(text)
+        if str(number) == text:
+            return number
+    raise DamagedError(f"{name} = {str(text)[:40]!r} is not a whole number in decimal")
+
+
+def _tables_of(tensors: Mapping[str, np.ndarray]) -> IntegerTables:
+    for name, array in tensors.items():
+        if array.ndim != len(_AXES[name]):
+            raise DamagedError(f"tensor {name} has shape {array.shape}")
+    return IntegerTables(**tensors)
+
+
+_AXES = dict.fromkeys(IntegerTables._fields, "iqt") | {
+    "direct_low": "qx",
+    "direct_high": "qx",
+    "shift": "q",
+    "grid": "1",
+}
+
+
+def check(
+    certificate: bytes, model: Model, task: Task | None = None, tick: Tick = no_tick
+) -> Verdict:
+    """Decide whether a certificate proves its claim about ``model`` (and ``task``, if given).
+
+    Cost: that of the theorem. Raises only for misuse that is no fault of the certificate.
+    """
+    try:
+        claim, tables = decode_certificate(certificate)
+    except MalformedError as error:
+        return Verdict(Outcome.MALFORMED, str(error), None)
+
+    def verdict(outcome: Outcome, reason: str) -> Verdict:
+        return Verdict(outcome, reason, claim)
+
+    if claim.kernel != __version__:
+        return verdict(
+            Outcome.MALFORMED, f"written by kernel {claim.kernel}; this is kernel {__version__}"
+        )
+    if claim.model_sha256 != model.sha256:
+        return verdict(
+            Outcome.MISMATCH,
+            f"it is about the model {claim.model_sha256[:16]}..., not {model.sha256[:16]}...",
+        )
+    if task is not None and task.digest != claim.task_sha256:
+        return verdict(Outcome.MISMATCH, f"it is about the task {claim.task}, not {task.name}")
+    try:
+        own_task = parse_task(claim.task)
+        theorem = THEOREMS.get(claim.theorem)
+        if own_task.name != claim.task or theorem is None:
+            raise OptionError(f"unknown theorem {claim.theorem!r} or task {claim.task!r}")
+        require_fit(model, own_task)
+        options = theorem.parse_options(dict(claim.options))
+        again = theorem.prove(verify_tables(model, tables), own_task, options, tick)
+    except MalformedError as error:
+        return verdict(Outcome.MALFORMED, str(error))
+    except (RejectedError, OptionError, TaskError) as error:
+        return verdict(Outcome.REJECTED, str(error))
+    different = _differences(claim, again.claim)
+    if different:
+        return verdict(Outcome.REJECTED, "the theorem does not give its numbers: " + different)
+    return verdict(again.outcome, again.outcome.value)
+
+
+def _differences(claimed: Claim, computed: Claim) -> str:
+    ours, theirs = claim_fields(computed), claim_fields(claimed)
+    return "; ".join(
+        f"{name} is {ours[name]}, not {theirs[name]}" for name in ours if ours[name] != theirs[name]
+    )
