@@ -11,6 +11,7 @@ from pathlib import Path
 from .kernel import (
     MAX_BYTES,
     THEOREMS,
+    IntegerTables,
     Model,
     OptionError,
     Proved,
@@ -32,11 +33,13 @@ def prove(
     theorem: str = "additive",
     options: Mapping[str, int] | None = None,
     tick: Tick = no_tick,
+    tables: IntegerTables | None = None,
 ) -> Proved:
     """Prove a lower bound on the accuracy of ``model`` at ``task``.
 
     theorem: a name of ``kernel.THEOREMS``. options: its options by name, such as ``{"bins": 256}``.
     tick: called with the work done and the work in all; may raise to stop.
+    tables: the witness to count from; found here if not given. The kernel verifies it either way.
 
     Raises UserError: OptionError for an unknown theorem or option, TaskError if the task does not
     fit the model, EnclosureError if the weights leave float64's range.
@@ -47,7 +50,8 @@ def prove(
         raise OptionError(f"unknown theorem {theorem!r}: known are {', '.join(THEOREMS)}")
     require_fit(model, task)
     chosen = known.parse_options(dict(options or {}))
-    return known.prove(verify_tables(model, integer_tables(model)), task, chosen, tick)
+    witness = integer_tables(model) if tables is None else tables
+    return known.prove(verify_tables(model, witness), task, chosen, tick)
 
 
 def check_destination(path: Path, *, force: bool = False) -> None:

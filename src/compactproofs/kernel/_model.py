@@ -26,23 +26,31 @@ _OPTIONAL = (
 ).split()
 
 # Fields that could change the function, with the values at which they do not.
-_NEUTRAL: Mapping[str, tuple[object, ...]] = {
+_OFF: tuple[object, ...] = (None, False)
+_NEUTRAL: dict[str, tuple[object, ...]] = {
     "architecture": (None, "TransformerLensNative"),
-    "attn_scores_soft_cap": (None, -1, 0),
-    "output_logits_soft_cap": (None, -1, 0),
+    "attn_scores_soft_cap": (None, 0, -1),
     "clip_qkv": (None,),
+    "final_rms": _OFF,
+    "is_audio_model": _OFF,
+    "is_multimodal": _OFF,
+    "is_stateful": _OFF,
+    "is_visual_model": _OFF,
+    "load_in_4bit": _OFF,
     "n_key_value_heads": (None,),
     "original_architecture": (None,),
+    "output_logits_soft_cap": (None, 0, -1),
+    "parallel_attn_mlp": _OFF,
     "per_layer_head_dim": (None,),
     "per_layer_num_key_value_heads": (None,),
-} | dict.fromkeys(
-    (
-        "final_rms is_audio_model is_multimodal is_stateful is_visual_model load_in_4bit "
-        "parallel_attn_mlp post_embedding_ln scale_embedding use_attention_sinks use_local_attn "
-        "use_logn_attn use_normalization_before_and_after use_qk_norm"
-    ).split(),
-    (None),
-)
+    "post_embedding_ln": _OFF,
+    "scale_embedding": _OFF,
+    "use_attention_sinks": _OFF,
+    "use_local_attn": _OFF,
+    "use_logn_attn": _OFF,
+    "use_normalization_before_and_after": _OFF,
+    "use_qk_norm": _OFF,
+}
 
 # Fields that cannot change the function of an attention-only model with standard positions.
 _IGNORED = frozenset(
@@ -133,8 +141,8 @@ def _load_config(path: Path) -> dict[str, Any]:
                 f"{path}: unknown field {name!r} = {value!r}; remove it if the function does not "
                 "depend on it"
             )
-        neutral = _NEUTRAL.get(name)
-        if neutral is not None and not any(_same(value, allowed) for allowed in neutral):
+        neutral = _NEUTRAL.get(name, (value,))
+        if not any(_same(value, allowed) for allowed in neutral):
             raise ModelError(
                 f"{path}: {name} = {value!r} is not supported; only {neutral[-1]!r} is"
             )

@@ -133,7 +133,8 @@ def _worst_word(terms: _Terms, words: ClassAutomaton) -> Int64[np.ndarray, " x"]
             for target, letters in targets.items():
                 for letter in letters:
                     candidate = best[state] + by_letter[letter][position]
-                    known = following.get(target, candidate)
-                    following[target] = np.maximum(known, candidate)
+                    if target in following:
+                        candidate = np.maximum(following[target], candidate)
+                    following[target] = candidate
         best = following
     return reduce(np.maximum, best.values())

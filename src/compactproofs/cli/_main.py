@@ -1,0 +1,67 @@
+"""The commands, and how a run ends: exit status, one-line errors, Ctrl-C."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from ..kernel import UserError, __version__
+from . import _output
+from ._check import check
+from ._prove import prove
+from ._show import show
+from ._train import train
+
+app = typer.Typer(
+    help="Proved lower bounds on a trained transformer's accuracy, with certificates.",
+    add_completion=False,
+    no_args_is_help=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+for command in (prove, check, show, train):
+    app.command()(command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Prove, check and show lower bounds on a trained transformer's accuracy."""
+
+
+def main() -> None:
+    """Run the command line: exit 2 with one line for misuse, 130 for Ctrl-C."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command and return its exit status."""
+    try:
+        status = app(arguments, prog_name="compactproofs", standalone_mode=False)
+    except KeyboardInterrupt:
+        status = 130
+    except (UserError, OSError, ValueError, ImportError, ArithmeticError) as error:
+        _output.print_refusal(str(error))
+        return 2
+    except Exception as error:
+        # Typer does not export the class of its usage errors; they format themselves.
+        if not hasattr(error, "format_message"):
+            raise
+        message = error.format_message()  # type: ignore[attr-defined]
+        _output.print_refusal(f"{message} (see compactproofs --help)")
+        return 2
+    if status == 130:
+        _output.print_refusal("interrupted; nothing was written")
+    return status if isinstance(status, int) else 0

@@ -1,0 +1,30 @@
+"""``compactproofs show``: what a certificate says, without believing it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .. import _proving
+from ..kernel import MalformedError, decode_certificate
+from . import _output
+
+
+def show(
+    certificate: Annotated[Path, typer.Argument(help="A certificate file.")],
+    json: Annotated[bool, _output.Json] = False,
+) -> None:
+    """Print what a certificate claims. Nothing is checked: for that, use check."""
+    try:
+        claim, tables = decode_certificate(_proving.read_certificate(certificate))
+    except MalformedError as error:
+        raise MalformedError(f"{certificate}: MALFORMED: {error}") from None
+    shapes = {name: list(array.shape) for name, array in tables._asdict().items()}
+    if json:
+        _output.print_json({"checked": False, "claim": _output.claim_json(claim), "tables": shapes})
+        return
+    rows = {"outcome": "NOT CHECKED: this is only what the file says"}
+    rows |= _output.describe(claim)
+    rows["kernel"] = claim.kernel
+    rows["tables"] = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+    _output.print_lines(rows)

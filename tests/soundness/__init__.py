@@ -1,0 +1,1 @@
+"""Attacks on every theorem: exhaustive truth, hostile witnesses, mutants of the kernel."""
