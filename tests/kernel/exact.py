@@ -1,5 +1,6 @@
 """Exact rational truth for the kernel's tests, written from the definitions and nothing else."""
 
+from dataclasses import fields
 from fractions import Fraction
 from math import isqrt
 from typing import NamedTuple
@@ -9,6 +10,8 @@ from flint import arb
 
 from compactproofs.kernel import Model
 from compactproofs.kernel._enclosure import Ball
+
+WEIGHTS = tuple(f.name for f in fields(Model) if f.name[:2] in ("W_", "b_"))
 
 Rationals = np.ndarray  # dtype object, entries are Fractions
 
@@ -39,7 +42,7 @@ def rational_root(square: Fraction) -> Fraction:
 
 def exact_tables(model: Model) -> ExactTables:
     """The tables straight from the forward pass; the score's divisor must be rational."""
-    W = {name: rationals(getattr(model, name)) for name in vars(model) if name[1] == "_"}
+    W = {name: rationals(getattr(model, name)) for name in WEIGHTS}
     k, v = model.n_ctx, model.d_vocab
     root = rational_root(model.score_divisor_squared)
     scores = np.empty((k, v, v), dtype=object)

@@ -33,7 +33,8 @@ hostile = st.one_of(
 radius = st.one_of(st.just(0.0), hostile.map(abs))
 # Where in its ball an operand's real number lies: an end, the middle, or in between.
 place = st.one_of(
-    st.sampled_from([Fraction(-1), Fraction(0), Fraction(1)]), st.fractions(-1, 1, max_denominator=7)
+    st.sampled_from([Fraction(-1), Fraction(0), Fraction(1)]),
+    st.fractions(-1, 1, max_denominator=7),
 )
 quick = settings(max_examples=120, deadline=None, derandomize=True, database=None)
 

@@ -23,10 +23,11 @@ for command in (prove, check, show, train):
     app.command()(command)
 
 
-def _print_version(wanted: bool) -> None:
+def _print_version(wanted: bool) -> bool:
     if wanted:
         print(__version__)
         raise typer.Exit
+    return wanted
 
 
 @app.callback()
@@ -52,7 +53,7 @@ def run(arguments: list[str]) -> int:
         status = app(arguments, prog_name="compactproofs", standalone_mode=False)
     except KeyboardInterrupt:
         status = 130
-    except (UserError, OSError, ValueError, ImportError, ArithmeticError) as error:
+    except (UserError, OSError) as error:
         _output.print_refusal(str(error))
         return 2
     except Exception as error:

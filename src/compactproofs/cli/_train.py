@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ..kernel import MaxOfK, TaskError, load_model, parse_task
+from ..kernel import MaxOfK, TaskError, UserError, load_model, parse_task
 from ..models import check_destination, save_model
 from ..training import TrainSettings, train_max_of_k
 from . import _output
@@ -29,21 +29,24 @@ def train(
     goal = parse_task(task)
     if not isinstance(goal, MaxOfK):
         raise TaskError(f"no training recipe for the task {task!r}")
-    settings = TrainSettings(
-        k=goal.k,
-        v=goal.v,
-        d_model=d_model,
-        d_head=d_head,
-        steps=steps,
-        batch=batch,
-        learning_rate=learning_rate,
-        seed=seed,
-        device=device,
-    )
     check_destination(out, force=force)
     began = time.perf_counter()
-    with _output.progress("training") as tick:
-        trained = train_max_of_k(settings, lambda now: tick(now.step, now.steps))
+    try:
+        settings = TrainSettings(
+            k=goal.k,
+            v=goal.v,
+            d_model=d_model,
+            d_head=d_head,
+            steps=steps,
+            batch=batch,
+            learning_rate=learning_rate,
+            seed=seed,
+            device=device,
+        )
+        with _output.progress("training") as tick:
+            trained = train_max_of_k(settings, lambda now: tick(now.step, now.steps))
+    except (ValueError, ImportError, FloatingPointError) as error:
+        raise UserError(str(error)) from None
     seconds = time.perf_counter() - began
     save_model(out, trained.config, trained.tensors, force=force)
     digest = load_model(out).sha256

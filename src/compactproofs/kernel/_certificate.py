@@ -18,7 +18,14 @@ from ._claim import Claim, Outcome, Proved, require_fit
 from ._errors import MalformedError, OptionError, RejectedError, TaskError
 from ._integers import IntegerTables, verify_tables
 from ._model import Model
-from ._safetensors import DamagedError, decode_floats, decode_integers, read_json, read_tensors
+from ._safetensors import (
+    DamagedError,
+    decode_floats,
+    decode_integers,
+    read_json,
+    read_tensors,
+    require_compact_header,
+)
 from ._tasks import Task, parse_task
 from ._tick import Tick, no_tick
 from ._version import __version__
@@ -95,6 +102,7 @@ def decode_certificate(data: bytes) -> Certificate:
     """Read a certificate strictly; raises ``MalformedError`` with what is wrong."""
     try:
         stored, metadata = read_tensors(data)
+        require_compact_header(data)
         if set(metadata) != {"claim"}:
             raise DamagedError("its metadata is not the single key 'claim'")
         fields = read_json(metadata["claim"])

@@ -14,7 +14,7 @@ Numerical Algorithms", section 3.
 
 from fractions import Fraction
 from math import factorial
-from typing import NamedTuple, Self, final
+from typing import NamedTuple, final
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
@@ -74,7 +74,7 @@ class Ball:
         self.ledger = ledger
 
     @classmethod
-    def exact(cls, values: Float64[np.ndarray, "..."], ledger: Ledger) -> Self:
+    def exact(cls, values: Float64[np.ndarray, "..."], ledger: Ledger) -> "Ball":
         """The numbers themselves: radius 0 (subnormal numbers get a radius, see ``__init__``)."""
         return cls(values, np.zeros_like(values), ledger)
 

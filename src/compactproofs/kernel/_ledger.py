@@ -6,7 +6,7 @@ Conventions (docs/theory.md section 6): one per scalar operation of the point co
 indexing, reshaping and choosing between computed values are free.
 """
 
-from typing import Any, Self, final
+from typing import Any, final
 
 import numpy as np
 from jaxtyping import Int
@@ -57,7 +57,7 @@ class Counted(np.ndarray):
     ledger: Ledger | None
 
     @classmethod
-    def of(cls, values: Int[np.ndarray, "..."], ledger: Ledger) -> Self:
+    def of(cls, values: Int[np.ndarray, "..."], ledger: Ledger) -> "Counted":
         """View ``values`` as int64 whose arithmetic is entered into ``ledger``."""
         counted = np.asarray(values, dtype=np.int64).view(cls)
         counted.ledger = ledger

@@ -186,7 +186,7 @@ def _refuse_unsupported(config: Mapping[str, Any], path: Path) -> None:
 
 
 def _score_divisor_squared(config: Mapping[str, Any], family: int, path: Path) -> Fraction:
-    use, scale = config.get("use_attn_scale"), config.get("attn_scale", -1.0)
+    use, scale = config.get("use_attn_scale", True), config.get("attn_scale", -1.0)
     if type(use) is not bool:
         raise ModelError(f"{path}: use_attn_scale = {use!r} must be true or false")
     if not use and family == 4:

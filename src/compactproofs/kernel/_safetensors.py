@@ -75,6 +75,14 @@ def read_tensors(data: bytes) -> tuple[dict[str, RawTensor], dict[str, str]]:
     return tensors, dict(metadata)
 
 
+def require_compact_header(data: bytes) -> None:
+    """Refuse a header with any byte that says nothing, except the padding of the format."""
+    header = data[8 : 8 + int.from_bytes(data[:8], "little")].decode("ascii", "replace")
+    compact = json.dumps(read_json(header), separators=(",", ":"))
+    if header.rstrip(" ") != compact or len(header) - len(compact) > 7:
+        raise DamagedError("the header holds stray bytes")
+
+
 def decode_floats(raw: RawTensor) -> Float64[np.ndarray, "..."]:
     """The exact values as float64: every float16, bfloat16 and float32 number is one."""
     if raw.dtype == "BF16":

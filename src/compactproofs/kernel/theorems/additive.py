@@ -29,7 +29,7 @@ from .._claim import ClassCount, Proved, conclude
 from .._counting import count_within_slack
 from .._errors import OptionError
 from .._integers import VerifiedTables
-from .._ledger import Ledger
+from .._ledger import Counted, Ledger
 from .._margins import Margins
 from .._tables import unexplained_dimension
 from .._tasks import ClassAutomaton, Task
@@ -109,8 +109,7 @@ def _wrong_words(
         return 0
     at_query, before = terms.at_query[open_outputs], terms.before[:, :, open_outputs]
     if open_outputs.size > 1:  # the joint table is one more row
-        at_query = np.concatenate([at_query, at_query.max(axis=0, keepdims=True)])
-        before = np.concatenate([before, before.max(axis=2, keepdims=True)], axis=2)
+        at_query, before = _with_joint(at_query, ledger), _with_joint(before, ledger)
     highest = before.max(axis=1)  # [i, x]
     budgets = (at_query + highest.sum(axis=0)).tolist()
     slack = np.moveaxis(highest[:, None, :] - before, 2, 0)
@@ -118,6 +117,12 @@ def _wrong_words(
     if open_outputs.size == 1:
         return counts[0]
     return min(sum(counts[:-1]), counts[-1])
+
+
+def _with_joint(rows: Int64[np.ndarray, "*shape x"], ledger: Ledger) -> Counted:
+    """The rows of all outputs and, last, their maximum."""
+    joint = rows.max(axis=-1, keepdims=True)
+    return Counted.of(np.concatenate([rows, joint], axis=-1), ledger)
 
 
 def _worst_word(terms: _Terms, words: ClassAutomaton) -> Int64[np.ndarray, " x"]:
