@@ -1,6 +1,7 @@
 """Certificates: what is written is read back, and whatever is altered ends where it should."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -220,7 +221,7 @@ def test_another_model_or_task_is_a_mismatch(proved: tuple[Model, Proved]) -> No
     _, proof = proved
     data = encode_certificate(proof)
     other = random_model(np.random.default_rng(8), k=3, v=5, d=4, h=4)
-    renamed = Model(**(vars(other) | {"sha256": "1" * 64}))
+    renamed = replace(other, sha256="1" * 64)
     assert check(data, renamed).outcome is Outcome.MISMATCH
     assert check(data, _model(7), parse_task("max:k=3,v=6")).outcome is Outcome.MISMATCH
 

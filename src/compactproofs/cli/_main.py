@@ -1,5 +1,6 @@
 """The commands, and how a run ends: exit status, one-line errors, Ctrl-C."""
 
+import shlex
 import sys
 from typing import Annotated
 
@@ -61,7 +62,8 @@ def run(arguments: list[str]) -> int:
         if not hasattr(error, "format_message"):
             raise
         message = error.format_message()  # type: ignore[attr-defined]
-        _output.print_refusal(f"{message} (see compactproofs --help)")
+        call = shlex.join(["compactproofs", *arguments])
+        _output.print_refusal(f"{message.rstrip('.')} (in: {call}; see --help)")
         return 2
     if status == 130:
         _output.print_refusal("interrupted; nothing was written")

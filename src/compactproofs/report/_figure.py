@@ -31,12 +31,12 @@ def proof_figure(
     the true accuracy as a dashed line if it is known. Lower left: the length of each proof.
     Right: for each class (query and label) the share of its sequences that is not proved right.
     """
-    parts = [_svg.text(24, 30, title, size=16, weight="600")]
-    bottom = 100 + 44 * len(bars)
-    parts += _bounds_panel(24, 64, 420, bars, truth, bottom)
-    parts += _lengths_panel(24, bottom + 52, 420, bars)
-    height = bottom + 52 + 28 * len(bars) + 50
-    parts += _classes_panel(500, 64, height - 118, by_class)
+    parts = [_svg.text(24.0, 30.0, title, size=16, weight="600")]
+    bottom = 100.0 + 44 * len(bars)
+    parts += _bounds_panel(24.0, 64.0, 420.0, bars, truth, bottom)
+    parts += _lengths_panel(24.0, bottom + 52, 420.0, bars)
+    height = round(bottom) + 102 + 28 * len(bars)
+    parts += _classes_panel(500.0, 64.0, height - 118.0, by_class)
     return _svg.document(500 + height - 118 + 90, height, title, parts)
 
 
@@ -65,7 +65,7 @@ def _bounds_panel(
     ]
     for nines in range(last + 1):
         label = "0." + "9" * nines if nines else "0"
-        x = at(nines)
+        x = at(float(nines))
         parts.append(_svg.line(x, top + 12, x, bottom))
         parts.append(_svg.text(x, bottom + 18, label, size=11, anchor="middle", fill=_svg.FAINT))
     for row, bar in enumerate(bars):

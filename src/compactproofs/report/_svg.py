@@ -7,9 +7,11 @@ INK = "#1f2430"
 FAINT = "#6b7280"
 RULE = "#d5d9e0"
 
+Pixels = float | int
+
 
 def text(
-    x: float, y: float, content: str, *, size: int = 12, anchor: str = "start", fill: str = INK,
+    x: Pixels, y: Pixels, content: str, *, size: int = 12, anchor: str = "start", fill: str = INK,
     weight: str = "normal",
 ) -> str:  # fmt: skip
     """A line of text with its baseline at ``(x, y)``, in pixels."""
@@ -19,7 +21,7 @@ def text(
     )
 
 
-def line(x1: float, y1: float, x2: float, y2: float, stroke: str = RULE, dash: str = "") -> str:
+def line(x1: Pixels, y1: Pixels, x2: Pixels, y2: Pixels, stroke: str = RULE, dash: str = "") -> str:
     """A straight line, dashed if ``dash`` is given as in SVG."""
     dashes = f' stroke-dasharray="{dash}"' if dash else ""
     return (
@@ -27,7 +29,7 @@ def line(x1: float, y1: float, x2: float, y2: float, stroke: str = RULE, dash: s
     )
 
 
-def rect(x: float, y: float, width: float, height: float, fill: str, title: str = "") -> str:
+def rect(x: Pixels, y: Pixels, width: Pixels, height: Pixels, fill: str, title: str = "") -> str:
     """A filled rectangle; ``title`` shows on hovering."""
     shape = f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" fill="{fill}"'
     return f"{shape}><title>{escape(title)}</title></rect>" if title else f"{shape}/>"
