@@ -26,7 +26,7 @@ format: .venv/.dev
 	$(BIN)/ruff format
 
 bench: .venv/.dev
-	$(BIN)/python benchmarks/first_proof.py
+	$(BIN)/python benchmarks/first_proof.py --fresh-clone
 
 clean:
 	rm -rf .venv out build dist
