@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,7 @@ def sampled() -> list[dict[str, Any]]:
         print(f"{name}: sampling", file=sys.stderr)
         model = cp.load_model(cp.resolve_model(name))
         found = sample_accuracy(model, cp.parse_task(task), samples=SAMPLES, seed=1)
-        rows.append({"model": name, "seed": 1, **found._asdict()})
+        rows.append({"model": name, "seed": 1, **asdict(found)})
     return rows
 
 

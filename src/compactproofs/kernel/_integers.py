@@ -66,6 +66,8 @@ def integer_tables(model: Model) -> IntegerTables:
         for end in (ball.lower(), ball.upper())
     )
     bits = 29 - int(np.frexp(largest)[1]) if largest > 0 else _GRID_LIMIT
+    if bits < -_GRID_LIMIT:
+        raise EnclosureError(f"logits reach {largest:.3g}, too large for the tables: rescale W_U")
     grid = min(max(bits, -_GRID_LIMIT), _GRID_LIMIT)
     return IntegerTables(
         weight_low=np.maximum(_floor(low), 0),

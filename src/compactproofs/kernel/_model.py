@@ -7,6 +7,7 @@ not understood are refused, because ignoring one could ignore what the network d
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -75,7 +76,7 @@ _IGNORED = frozenset(
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Model:
     """A one-layer, one-head, attention-only transformer with standard positions.
 
@@ -106,15 +107,16 @@ class Model:
     """Config fields and tensors that were present and do not change the function."""
 
 
-def load_model(directory: Path) -> Model:
+def load_model(path: str | os.PathLike[str]) -> Model:
     """Read a model directory exactly; raises ``ModelError`` with one line that says what to do."""
+    directory = Path(path)
     config = _load_config(directory / "config.json")
-    path = directory / "model.safetensors"
+    file = directory / "model.safetensors"
     try:
-        stored, _ = read_tensors(_read(path))
+        stored, _ = read_tensors(_read(file))
     except DamagedError as error:
-        raise ModelError(f"{path}: {error}") from None
-    return _assemble(config, stored, directory, path)
+        raise ModelError(f"{file}: {error}") from None
+    return _assemble(config, stored, directory, file)
 
 
 def _read(path: Path) -> bytes:
