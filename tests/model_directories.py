@@ -1,4 +1,4 @@
-"""Model directories written by hand, byte for byte: good ones to start from, bad ones by an edit."""
+"""Model directories written by hand, byte for byte: good ones, to be spoilt by an edit."""
 
 import json
 from collections.abc import Iterable, Mapping

@@ -48,7 +48,7 @@ def prove(
     known = THEOREMS.get(theorem)
     if known is None:
         raise OptionError(f"unknown theorem {theorem!r}: known are {', '.join(THEOREMS)}")
-    require_fit(model, task)
+    require_fit(task, model)
     chosen = known.parse_options(dict(options or {}))
     witness = integer_tables(model) if tables is None else tables
     return known.prove(verify_tables(model, witness), task, chosen, tick)

@@ -88,9 +88,6 @@ def test_the_constructor_only_widens(
         assert ((part == 0) | (np.abs(part) >= 2.0**-1022)).all(), "a subnormal operand was kept"
 
 
-@pytest.mark.xfail(
-    strict=True, reason="kernel defect: rad + rho is rounded to nearest and may lose rho"
-)
 def test_the_constructor_only_widens_a_subnormal_midpoint_with_a_large_radius() -> None:
     ball = Ball(np.array([5e-324]), np.array([1.0]), LEDGER)
     assert misses(ball, np.array([Fraction(5e-324) + 1], dtype=object)) == 0
@@ -131,6 +128,16 @@ def test_extrema(a: tuple[Ball, Rationals], largest: bool) -> None:
     result = checked(lambda x, _: extremum(x, 0), column, column, 2 * size(a[0]))
     if result is not None:
         assert misses(result, np.array([max(a[1]) if largest else min(a[1])], dtype=object)) == 0
+
+
+@quick
+@given(row(hostile.filter(lambda x: abs(x) < 1e307)), st.integers(0, 5))
+def test_a_ball_between_neighbours_contains_both(low: list[float], apart: int) -> None:
+    ends = np.array(low), np.array(low)
+    for _ in range(apart):
+        ends = ends[0], np.nextafter(ends[1], np.inf)
+    between = exact_ball(ends[0])._between(*ends)
+    assert misses(between, rationals(ends[0])) + misses(between, rationals(ends[1])) == 0
 
 
 @quick
@@ -300,9 +307,9 @@ def test_overflow_is_refused_with_advice(overflows: Callable[[], object]) -> Non
 
 def test_inner_lengths_are_checked() -> None:
     with pytest.raises(EnclosureError, match="inner lengths must be equal"):
-        exact_ball(np.ones((2, 3))) @ exact_ball(np.ones((2, 3)))
+        _ = exact_ball(np.ones((2, 3))) @ exact_ball(np.ones((2, 3)))
     with pytest.raises(EnclosureError, match="at most 1048576"):
-        exact_ball(np.zeros((1, 2**20 + 1))) @ exact_ball(np.zeros((2**20 + 1, 1)))
+        _ = exact_ball(np.zeros((1, 2**20 + 1))) @ exact_ball(np.zeros((2**20 + 1, 1)))
 
 
 # Reciprocal square roots.
@@ -316,6 +323,16 @@ def test_reciprocal_sqrt(square: Fraction) -> None:
     assert 0 < mid - rad
     assert (mid - rad) ** 2 * square <= 1 <= (mid + rad) ** 2 * square
     assert rad <= mid / 2**49
+
+
+@pytest.mark.parametrize("factor", [1 - 1e-14, 1 + 1e-14, 0.5, 2.0])
+def test_reciprocal_sqrt_does_not_trust_its_guess(factor: float) -> None:
+    class Misread(Fraction):
+        def __float__(self) -> float:
+            return 3.0 * factor
+
+    with pytest.raises(EnclosureError, match="too extreme"):
+        reciprocal_sqrt(Misread(3), LEDGER)
 
 
 @pytest.mark.parametrize("square", [Fraction(10) ** 400, Fraction(10) ** -400, Fraction(0)])

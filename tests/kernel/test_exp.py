@@ -5,6 +5,7 @@ import subprocess
 import sys
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import process_modes
@@ -22,7 +23,8 @@ LN2 = 0.6931471805599453
 
 def ball(mid: ArrayLike, rad: ArrayLike = 0.0) -> Ball:
     middle = np.asarray(mid, dtype=np.float64)
-    return Ball(middle, np.broadcast_to(np.float64(rad), middle.shape).copy(), Ledger())
+    radius = np.zeros_like(middle) + np.asarray(rad, dtype=np.float64)
+    return Ball(middle, radius, Ledger())
 
 
 def as_arb(mantissa: float, exponent: int) -> arb:
@@ -166,7 +168,7 @@ def test_flush_to_zero_is_refused() -> None:
 class Reduced(np.ndarray):
     """Float64 numbers that are multiplied as matrices in float32."""
 
-    def __matmul__(self, other: np.ndarray) -> np.ndarray:
+    def __matmul__(self, other: Any) -> Any:
         a, b = np.asarray(self, dtype=np.float32), np.asarray(other, dtype=np.float32)
         return (a @ b).astype(np.float64)
 

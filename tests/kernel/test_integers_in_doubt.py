@@ -1,16 +1,22 @@
 """Integer tables whose ends float64 cannot tell from the numbers: Arb decides them, exactly."""
 
 from dataclasses import replace
-from math import floor
 
 import numpy as np
 import pytest
 from exact import exact_tables
-from random_models import model_of
 
-from compactproofs.kernel import IntegerTables, Model, RejectedError, _integers, verify_tables
+from compactproofs.kernel import (
+    IntegerTables,
+    Model,
+    RejectedError,
+    _integers,
+    integer_tables,
+    verify_tables,
+)
 from compactproofs.kernel._ledger import Ledger
 from compactproofs.kernel._tables import enclose_tables
+from random_models import model_of
 
 
 def dyadic_model() -> Model:
@@ -63,46 +69,106 @@ def test_numbers_on_the_grid_are_accepted_at_width_zero_and_rejected_one_unit_of
         (f"{name}_high", -1) for name in names
     ]:
         array = getattr(tables, field)
-        for index in np.ndindex(array.shape):
+        for index in list(np.ndindex(array.shape))[::3]:
             other = array.copy()
             other[index] += step
             with pytest.raises(RejectedError, match="1 entries fail"):
                 verify_tables(model, tables._replace(**{field: other}))
 
 
-def with_tail(size: int) -> tuple[Model, IntegerTables]:
-    """Values ``n / 4 + 2^-size`` for integers ``n``, enclosed between ``n`` and ``n + 1``."""
+def with_tail(tail: float) -> tuple[Model, IntegerTables]:
+    """Every number is a multiple of 1/4 plus ``tail`` (or e to that), on or next to the grid.
+
+    The tables enclose them by neighbours: the grid number and the next one on the tail's side.
+    """
     base = dyadic_model()
     W_U = base.W_U.copy()
-    W_U[2] = 2.0**-size  # the head's third direction is 1 for every token
-    W_E = np.hstack([np.eye(2), np.zeros((2, 1)), np.ones((2, 1))])
-    model = replace(base, W_U=W_U, W_E=W_E)
+    W_U[2] = tail  # the head's third direction is 1 for every token
+    model = replace(
+        base,
+        W_E=np.hstack([np.eye(2), np.zeros((2, 1)), np.ones((2, 1))]),
+        W_U=W_U,
+        b_U=np.full(4, tail),
+        W_K=np.zeros((4, 3)),
+        b_K=np.ones(3),
+        b_Q=np.array([tail, 0.0, 0.0]),
+    )
     _, values, direct = exact_tables(model)
-    floors, below = (np.frompyfunc(lambda x: floor(4 * x), 1, 1)(t) for t in (values, direct))
-    ones = np.ones((2, 2, 2), dtype=np.int32)
+    nearest = [np.frompyfunc(lambda x: round(4 * x), 1, 1)(t) for t in (values, direct)]
+    value, direct = (numbers.astype(np.int32) for numbers in nearest)
+    weight = np.full((2, 2, 2), 1 << 29, dtype=np.int32)
+    below, above = (0, 1) if tail > 0 else (1, 0)
     return model, IntegerTables(
-        weight_low=ones << 29,
-        weight_high=ones << 29,
-        weight_exponent=-29 * ones,
-        value_low=floors.astype(np.int32),
-        value_high=floors.astype(np.int32) + 1,
-        direct_low=below.astype(np.int32),
-        direct_high=below.astype(np.int32) + 1,
+        weight_low=weight - below,
+        weight_high=weight + above,
+        weight_exponent=np.full((2, 2, 2), -29, dtype=np.int32),
+        value_low=value - below,
+        value_high=value + above,
+        direct_low=direct - below,
+        direct_high=direct + above,
         shift=np.zeros(2),
         grid=np.array([2]),
     )
 
 
-@pytest.mark.parametrize("size", [40, 70, 120, 200, 400])
-def test_a_tail_below_float64_is_resolved(size: int) -> None:
-    model, claimed = with_tail(size)
+@pytest.mark.parametrize("sign", [-1, 1])
+@pytest.mark.parametrize("size", [40, 60, 70, 120, 200, 400])
+def test_a_tail_below_float64_is_resolved(size: int, sign: int) -> None:
+    model, claimed = with_tail(sign * 2.0**-size)
     verify_tables(model, claimed)
-    with pytest.raises(RejectedError):
-        verify_tables(model, claimed._replace(value_high=claimed.value_low))
-    with pytest.raises(RejectedError):
-        verify_tables(model, claimed._replace(value_low=claimed.value_high))
+    # Now the grid number itself, which is on the wrong side of the true one by the tail. The
+    # other end is far away, so that this end alone must raise the doubt.
+    wrong, right = ("high", "low") if sign > 0 else ("low", "high")
+    for name in ("weight", "value", "direct"):
+        on_grid = getattr(claimed, f"{name}_{right}")
+        for index in [(0,) * on_grid.ndim, tuple(n - 1 for n in on_grid.shape)]:
+            near, far = getattr(claimed, f"{name}_{wrong}").copy(), on_grid.copy()
+            near[index] = on_grid[index]
+            far[index] -= sign * 1000
+            spoilt = claimed._replace(**{f"{name}_{wrong}": near, f"{name}_{right}": far})
+            with pytest.raises(RejectedError, match=f"the {name} table .* .1 entries fail"):
+                verify_tables(model, spoilt)
 
 
-def test_what_no_precision_used_decides_is_rejected() -> None:
-    with pytest.raises(RejectedError, match="value table"):
-        verify_tables(*with_tail(700))
+@pytest.mark.parametrize("tail", [2.0**-700, -(2.0**-700)])
+def test_what_no_precision_used_decides_is_rejected(tail: float) -> None:
+    with pytest.raises(RejectedError, match="table does not enclose"):
+        verify_tables(*with_tail(tail))
+
+
+def test_scores_that_float64_knows_within_some_nats_are_decided() -> None:
+    # Huge terms cancel in every score: the float64 ball spans several powers of two.
+    model = model_of(
+        W_E=np.array([[1.0, 1.0, 0.0], [1.0, 1.0, -1.0]]),
+        W_pos=np.zeros((1, 3)),
+        W_Q=np.zeros((3, 1)),
+        W_K=np.array([[2.0**50], [-(2.0**50)], [1.0]]),
+        W_V=np.zeros((3, 1)),
+        W_O=np.zeros((1, 3)),
+        W_U=np.ones((3, 2)),
+        b_Q=np.array([1.0]),
+    )
+    scores = enclose_tables(model, Ledger()).scores
+    assert (scores.rad > 2).all()
+    prover = integer_tables(model)
+    verify_tables(model, prover)
+    row = np.array([2.0**29, 2.0**29 / np.e])  # the weights of tokens 0 and 1, for any query
+    tight = prover._replace(
+        weight_low=np.broadcast_to(np.floor(row), (1, 2, 2)).astype(np.int32),
+        weight_high=np.broadcast_to(np.ceil(row), (1, 2, 2)).astype(np.int32),
+        weight_exponent=np.full((1, 2, 2), -29, dtype=np.int32),
+        shift=np.zeros(2),
+    )
+    verify_tables(model, tight)
+    # One end wrong by a little or a lot, the other far away: this end alone must raise the doubt.
+    for field, sign, other, far in (
+        ("weight_low", 1, "weight_high", 2**30),
+        ("weight_high", -1, "weight_low", 0),
+    ):
+        for by in (1, 2**20, 2**26):
+            for index in np.ndindex(1, 2, 2):
+                wrong, wide = getattr(tight, field).copy(), getattr(tight, other).copy()
+                wrong[index] += sign * by
+                wide[index] = far
+                with pytest.raises(RejectedError, match="1 entries fail"):
+                    verify_tables(model, tight._replace(**{field: wrong, other: wide}))

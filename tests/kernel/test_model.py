@@ -10,6 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 from exact import WEIGHTS
+
+from compactproofs.estimate import last_position_logits
+from compactproofs.kernel import Model, ModelError, load_model
+from compactproofs.kernel._ledger import Ledger
+from compactproofs.kernel._safetensors import DamagedError, RawTensor, decode_floats, read_tensors
+from compactproofs.kernel._tables import enclose_tables
+from compactproofs.kernel._tables_arb import arb_tables
 from model_directories import (
     CONFIG,
     SHAPES,
@@ -19,13 +26,6 @@ from model_directories import (
     stored,
     write_model,
 )
-
-from compactproofs.estimate import last_position_logits
-from compactproofs.kernel import Model, ModelError, load_model
-from compactproofs.kernel._ledger import Ledger
-from compactproofs.kernel._safetensors import DamagedError, RawTensor, decode_floats, read_tensors
-from compactproofs.kernel._tables import enclose_tables
-from compactproofs.kernel._tables_arb import arb_tables
 
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "models"
 READABLE = ["tl3-base", "tl3-attnscale", "tl3-noscale", "tl4-base", "tl4-attnscale"]
@@ -45,9 +45,9 @@ def straight_logits(model: Model, tokens: np.ndarray) -> np.ndarray:
     for word in tokens:
         residual = model.W_E[word] + model.W_pos
         query = residual[-1] @ model.W_Q + model.b_Q
-        scores = (residual @ model.W_K + model.b_K) @ query / float(
-            model.score_divisor_squared
-        ) ** 0.5
+        scores = (
+            (residual @ model.W_K + model.b_K) @ query / float(model.score_divisor_squared) ** 0.5
+        )
         weights = np.exp(scores - scores.max())
         values = residual @ model.W_V + model.b_V
         after = residual[-1] + (weights @ values / weights.sum()) @ model.W_O + model.b_O
@@ -55,10 +55,9 @@ def straight_logits(model: Model, tokens: np.ndarray) -> np.ndarray:
     return np.array(rows)
 
 
-def logits_of_tables(
-    scores: np.ndarray, values: np.ndarray, direct: np.ndarray, tokens: np.ndarray
-) -> np.ndarray:
+def logits_of_tables(tables: list[np.ndarray], tokens: np.ndarray) -> np.ndarray:
     """docs/theory.md section 2: ``h + sum_i w_i o / sum_i w_i``."""
+    scores, values, direct = tables
     rows = []
     for word in tokens:
         query, positions = word[-1], np.arange(len(word))
@@ -79,11 +78,9 @@ def test_the_weights_read_give_the_logits_of_transformerlens(name: str) -> None:
 def test_the_tables_give_the_logits_of_transformerlens(name: str) -> None:
     model, tokens, logits = reference(name)
     balls = [ball.mid for ball in enclose_tables(model, Ledger())]
-    np.testing.assert_allclose(logits_of_tables(*balls, tokens), logits, rtol=0, atol=1e-9)
-    middles = [
-        np.array(table, dtype=object).astype(np.float64) for table in arb_tables(model, 128)
-    ]
-    np.testing.assert_allclose(logits_of_tables(*middles, tokens), logits, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(logits_of_tables(balls, tokens), logits, rtol=0, atol=1e-9)
+    middles = [np.array(table, dtype=object).astype(np.float64) for table in arb_tables(model, 128)]
+    np.testing.assert_allclose(logits_of_tables(middles, tokens), logits, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("part", ["W_Q", "W_K", "W_V", "W_O", "b_Q", "b_V", "b_O", "b_U", "W_pos"])
@@ -92,14 +89,16 @@ def test_the_comparison_would_see_a_wrong_part(part: str) -> None:
     wrong = replace(model, **{part: getattr(model, part)[..., ::-1].copy()})
     assert np.abs(straight_logits(wrong, tokens) - logits).max() > 1e-4
     balls = [ball.mid for ball in enclose_tables(wrong, Ledger())]
-    assert np.abs(logits_of_tables(*balls, tokens) - logits).max() > 1e-4
+    assert np.abs(logits_of_tables(balls, tokens) - logits).max() > 1e-4
 
 
 def test_what_transformerlens_4_leaves_ambiguous_is_refused_with_the_way_out() -> None:
     with pytest.raises(ModelError) as caught:
         load_model(FIXTURES / "tl4-noscale")
     message = str(caught.value)
-    assert "use_attn_scale = false means no scaling in TransformerLens 3 and sqrt(d_head)" in message
+    assert (
+        "use_attn_scale = false means no scaling in TransformerLens 3 and sqrt(d_head)" in message
+    )
     assert "write use_attn_scale = true and the attn_scale that you mean" in message
 
 

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from exact import WEIGHTS, Rationals, ends, exact_tables, misses
 from flint import arb
-from random_models import hostile_models, random_model
 
 from compactproofs.kernel import Model, _tables_arb, integer_tables, verify_tables
 from compactproofs.kernel import _tables as float_tables
@@ -17,9 +16,10 @@ from compactproofs.kernel._enclosure import Ball
 from compactproofs.kernel._ledger import Ledger
 from compactproofs.kernel._tables import Tables, enclose_tables
 from compactproofs.kernel._tables_arb import arb_tables
+from random_models import hostile_models, random_model
 
 # Every size differs from every other, so that no transposed product has the right shape.
-SHAPES = [
+SHAPES: list[dict[str, Any]] = [
     {"k": 3, "v": 5, "d": 4, "h": 2, "outputs": 6},
     {"k": 2, "v": 4, "d": 3, "h": 5, "outputs": 7},
     {"k": 5, "v": 3, "d": 2, "h": 6, "outputs": 4},

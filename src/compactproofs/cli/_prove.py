@@ -41,7 +41,7 @@ def prove(
     began = time.perf_counter()
     network = load_model(resolve_model(model))
     goal = parse_task(task)
-    require_fit(network, goal)
+    require_fit(goal, network)
     tables = integer_tables(network)
     found = time.perf_counter()
     options = {} if bins is None else {"bins": bins}

@@ -203,7 +203,7 @@ def check(
         theorem = THEOREMS.get(claim.theorem)
         if own_task.name != claim.task or theorem is None:
             raise OptionError(f"unknown theorem {claim.theorem!r} or task {claim.task!r}")
-        require_fit(model, own_task)
+        require_fit(own_task, model)
         options = theorem.parse_options(dict(claim.options))
         again = theorem.prove(verify_tables(model, tables), own_task, options, tick)
     except MalformedError as error:

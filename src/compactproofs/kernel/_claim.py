@@ -107,21 +107,19 @@ class Proved:
         """The same count class by class; a disjoint cover of all sequences."""
 
 
-def require_fit(model: Model, task: Task) -> None:
-    """Refuse a task that the model's inputs or outputs do not fit."""
-    for what, wanted, found in (
-        ("k", task.k, model.n_ctx),
-        ("v", task.v, model.d_vocab),
-    ):
+def require_fit(task: Task, model: Model | VerifiedTables) -> None:
+    """Refuse a task that does not fit the inputs and outputs of a model or of its tables."""
+    for what, wanted, found in (("k", task.k, model.n_ctx), ("v", task.v, model.d_vocab)):
         if wanted != found:
             raise TaskError(
                 f"the task {task.name} has {what}={wanted}, but the model has {what}={found}: "
                 f"pass a task with {what}={found}"
             )
-    labels = int(task.automaton.label.max()) + 1
-    if labels > model.d_vocab_out:
+    labels = task.automaton.label
+    if int(labels.min()) < 0 or int(labels.max()) >= model.d_vocab_out:
         raise TaskError(
-            f"the task {task.name} needs {labels} outputs, but the model has {model.d_vocab_out}"
+            f"the task {task.name} has labels up to {int(labels.max())}, but the model has "
+            f"{model.d_vocab_out} outputs"
         )
 
 
@@ -135,7 +133,11 @@ def conclude(
     unexplained_dimension: int,
     ledger: Ledger,
 ) -> Proved:
-    """The last step of every theorem: add up classes that cover all sequences exactly once."""
+    """The last step of every theorem: add up classes that cover all sequences exactly once.
+
+    Refuses a task that the tables do not fit, whatever the theorem made of it.
+    """
+    require_fit(task, tables)
     by_label: dict[int, int] = {}
     for part in by_class:
         if not 0 <= part.correct <= part.size:

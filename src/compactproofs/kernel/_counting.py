@@ -14,6 +14,8 @@ from ._errors import OptionError
 from ._ledger import Counted, Ledger
 from ._tasks import ClassAutomaton
 
+_MAX_COUNTS = 1 << 23  # bins held at once, over all rows, positions and letters
+
 
 def count_within_slack(
     words: ClassAutomaton,
@@ -34,6 +36,22 @@ def count_within_slack(
     """
     if bins < 1:
         raise OptionError(f"bins = {bins} must be at least 1")
+    rows_at_once = max(1, _MAX_COUNTS // (slack.shape[1] * len(words.letters) * bins + 1))
+    totals: list[int] = []
+    for begin in range(0, len(budgets), rows_at_once):
+        chunk = slice(begin, begin + rows_at_once)
+        totals += _count_rows(words, slack[chunk], letters, budgets[chunk], bins, ledger)
+    return totals
+
+
+def _count_rows(
+    words: ClassAutomaton,
+    slack: Int64[np.ndarray, "rows i t"],
+    letters: Int64[np.ndarray, " t"],
+    budgets: list[int],
+    bins: int,
+    ledger: Ledger,
+) -> list[int]:
     widths = [max(1, -(-budget // bins)) for budget in budgets]
     limits = [budget // width for budget, width in zip(budgets, widths, strict=True)]
     column = (slice(None), None, None)

@@ -114,18 +114,18 @@ class VerifiedTables:
         self.enclosing_cost = enclosing_cost
 
     @property
-    def k(self) -> int:
-        """Positions."""
+    def n_ctx(self) -> int:
+        """Positions, k."""
         return self.claimed.weight_low.shape[0]
 
     @property
-    def v(self) -> int:
-        """Tokens."""
+    def d_vocab(self) -> int:
+        """Tokens, v."""
         return self.claimed.weight_low.shape[1]
 
     @property
-    def outputs(self) -> int:
-        """Logits."""
+    def d_vocab_out(self) -> int:
+        """Outputs, x."""
         return self.claimed.direct_low.shape[1]
 
     def start_ledger(self) -> Ledger:
@@ -144,6 +144,7 @@ def verify_tables(model: Model, claimed: IntegerTables) -> VerifiedTables:
     entry.
     """
     _check_form(model, claimed)
+    claimed = IntegerTables(*(_frozen(array) for array in claimed))
     ledger = Ledger()
     tables = enclose_tables(model, ledger)
     doubtful = _not_enclosed(tables, claimed, ledger)
@@ -161,6 +162,13 @@ def verify_tables(model: Model, claimed: IntegerTables) -> VerifiedTables:
     return VerifiedTables(claimed, model.sha256, ledger, seal=_SEAL)
 
 
+def _frozen(array: np.ndarray) -> np.ndarray:
+    """A copy that nobody can change after it was verified."""
+    copy = np.array(array)
+    copy.setflags(write=False)
+    return copy
+
+
 def _check_form(model: Model, claimed: IntegerTables) -> None:
     k, v, x = model.n_ctx, model.d_vocab, model.d_vocab_out
     shapes = {
@@ -170,7 +178,12 @@ def _check_form(model: Model, claimed: IntegerTables) -> None:
         "shift": (v,),
         "grid": (1,),
     }
+    dtypes = {"shift": np.float64, "grid": np.int64}
     for name, array in claimed._asdict().items():
+        if array.dtype != (dtype := dtypes.get(name, np.int32)):
+            raise MalformedError(
+                f"tensor {name} has type {array.dtype}, not {np.dtype(dtype).name}"
+            )
         if array.shape != (expected := shapes[name.split("_")[0]]):
             raise MalformedError(
                 f"tensor {name} has shape {array.shape}, but this model needs {expected}"
@@ -193,9 +206,11 @@ _Doubts = dict[str, Bool[np.ndarray, "..."]]
 
 
 def _not_enclosed(tables: Tables, claimed: IntegerTables, ledger: Ledger) -> _Doubts:
-    # Every scaled integer below is exact: its size stays within 2^30 2^-900 .. 2^30 2^900. Where
-    # an exponent is clipped, a lower end is raised or an upper end is compared at a magnitude
-    # (over 2^870 or under 2^-870) that decides against mantissas of [0.5, 2) as before.
+    # Every scaled integer below is exact: 0, or of a size within 2^-900 .. 2^930. Clipping an
+    # exponent decides nothing wrongly. At -900 it raises a number: conservative for a lower end,
+    # and an upper end of at most 2^-870 is below a mantissa of [0.5, 2) either way. At +900 it
+    # lowers one: conservative for an upper end, and a lower end of at least 2^900 is above it
+    # either way.
     try:
         weight = exp_bounds(tables.scores - _column(claimed.shift, ledger))
     except EnclosureError as error:

@@ -43,7 +43,7 @@ class Margins:
     def __init__(self, tables: VerifiedTables, label: int, ledger: Ledger) -> None:
         """Form the differences of logits against ``label``. Cost: O(v k x)."""
         claimed = tables.claimed
-        self.outputs = tuple(x for x in range(tables.outputs) if x != label)
+        self.outputs = tuple(x for x in range(tables.d_vocab_out) if x != label)
         """The wrong outputs ``x``, in the order of the last axis of every result."""
 
         def difference(
@@ -59,7 +59,7 @@ class Margins:
         self._weight_high = Counted.of(claimed.weight_high, ledger)
         self._weight_low = Counted.of(claimed.weight_low, ledger)
         self._exponent = Counted.of(claimed.weight_exponent, ledger)
-        self._headroom = tables.k.bit_length() + 2
+        self._headroom = tables.n_ctx.bit_length() + 2
 
     def scale(self, query: int, tokens: Int[np.ndarray, " t"]) -> int:
         """The class's unit: above every weight exponent of ``tokens`` and of the query's slot."""
@@ -102,12 +102,12 @@ class Margins:
 def _shift_up(
     product: Int64[np.ndarray, "..."], by: Int64[np.ndarray, "..."]
 ) -> Int64[np.ndarray, "..."]:
-    """``ceil(product / 2^by)``; shifts beyond 62 bits give what 62 bits give, sign and all."""
-    return -((-product) >> np.minimum(by, 62))
+    """``ceil(product / 2^by)`` for products of at most ``2^62``, which 63 bits shift out."""
+    return -((-product) >> np.minimum(by, 63))
 
 
 def _shift_down(
     product: Int64[np.ndarray, "..."], by: Int64[np.ndarray, "..."]
 ) -> Int64[np.ndarray, "..."]:
     """``floor(product / 2^by)``; see ``_shift_up``."""
-    return product >> np.minimum(by, 62)
+    return product >> np.minimum(by, 63)

@@ -200,9 +200,10 @@ def _score_divisor_squared(config: Mapping[str, Any], family: int, path: Path) -
         return Fraction(1)
     if scale is None or _same(scale, -1):
         return Fraction(config["d_head"])
-    if type(scale) not in (int, float) or not 0 < scale < float("inf"):
+    if type(scale) not in (int, float) or not 2.0**-500 < scale < 2.0**500:
         raise ModelError(
-            f"{path}: attn_scale = {scale!r} must be a positive number, or -1 for sqrt(d_head)"
+            f"{path}: attn_scale = {repr(scale)[:40]} must be a positive number within 2^-500 .. "
+            "2^500, or -1 for sqrt(d_head)"
         )
     return Fraction(scale) ** 2
 

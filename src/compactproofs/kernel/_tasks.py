@@ -202,6 +202,8 @@ class MaxOfK(Task):
 
     def __init__(self, k: int, v: int) -> None:
         """``k >= 1`` tokens from a vocabulary of ``v >= 1``."""
+        if k < 1 or v < 1:
+            raise TaskError(f"max-of-k with k={k}, v={v}: both must be at least 1")
         self.k = k
         self.v = v
 

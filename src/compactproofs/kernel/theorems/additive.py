@@ -25,7 +25,7 @@ from typing import NamedTuple, final
 import numpy as np
 from jaxtyping import Int64
 
-from .._claim import ClassCount, Proved, conclude
+from .._claim import ClassCount, Proved, conclude, require_fit
 from .._counting import count_within_slack
 from .._errors import OptionError
 from .._integers import VerifiedTables
@@ -55,6 +55,7 @@ def additive(
     tables: VerifiedTables, task: Task, options: AdditiveOptions, tick: Tick = no_tick
 ) -> Proved:
     """Prove a lower bound on the accuracy by the theorem above."""
+    require_fit(task, tables)
     ledger = tables.start_ledger()
     by_class: list[ClassCount] = []
     margins: Margins | None = None
@@ -74,7 +75,7 @@ def additive(
         task=task,
         by_class=by_class,
         undecided=task.total - sum(part.correct for part in by_class),
-        unexplained_dimension=unexplained_dimension(tables.v, tables.k, tables.outputs),
+        unexplained_dimension=unexplained_dimension(task.v, task.k, tables.d_vocab_out),
         ledger=ledger,
     )
 

@@ -18,7 +18,7 @@ from typing import final
 import numpy as np
 from jaxtyping import Int
 
-from .._claim import ClassCount, Proved, conclude
+from .._claim import ClassCount, Proved, conclude, require_fit
 from .._errors import OptionError
 from .._integers import VerifiedTables
 from .._ledger import Counted
@@ -45,6 +45,7 @@ def brute_force(
             f"brute force over {task.v}^{task.k} = {task.total:.3g} sequences would not end (the "
             f"limit is {MAX_SEQUENCES}): use --theorem additive"
         )
+    require_fit(task, tables)
     ledger = tables.start_ledger()
     by_class: list[ClassCount] = []
     undecided = done = 0
@@ -72,7 +73,7 @@ def brute_force(
         task=task,
         by_class=by_class,
         undecided=undecided,
-        unexplained_dimension=task.total * tables.outputs,
+        unexplained_dimension=task.total * tables.d_vocab_out,
         ledger=ledger,
     )
 
