@@ -34,20 +34,20 @@ def attack(kernel: ModuleType) -> Iterator[str]:
     yield from blocks_of_brute_force(kernel)
 
 
-def against_integers(kernel: ModuleType) -> Iterator[str]:
+def against_integers(kernel: ModuleType, every: int = 1) -> Iterator[str]:
     """Both theorems on extreme tables against exact sums of the same integers."""
-    for n, case in enumerate(imagined_cases()):
+    for n, case in enumerate(imagined_cases()[::every]):
         task = make_task(kernel, case.task, case.k, case.v).task
         tables = sealed(kernel, case.tables)
         for bins in BINS:
             proved = kernel.additive(tables, task, kernel.AdditiveOptions(bins))
             for q, m, size, correct in proved.by_class:
                 if size != case.counts[q, m][0] or correct > case.counts[q, m][1]:
-                    yield f"additive on tables {n}: {correct} of class ({q}, {m}) {case.counts[q, m]}"
+                    yield f"additive, tables {n}: {correct} of class ({q}, {m}) {case.counts[q, m]}"
         proved = kernel.brute_force(tables, task, kernel.BruteForceOptions())
         for q, m, _, correct in proved.by_class:
             if correct > case.counts[q, m][1]:
-                yield f"brute force on tables {n}: {correct} of class ({q}, {m}) {case.counts[q, m]}"
+                yield f"brute force, tables {n}: {correct} of class ({q}, {m}) {case.counts[q, m]}"
         wrong = sum(part[2] for part in case.counts.values())
         if proved.claim.total - proved.claim.correct - proved.claim.undecided > wrong:
             yield f"brute force on tables {n} calls more wrong than the {wrong} that are"
@@ -96,7 +96,7 @@ def missed(proved: Any, truth: Any, name: str) -> Iterator[str]:
 
 def blocks_of_brute_force(kernel: ModuleType) -> Iterator[str]:
     """The same with blocks of a few numbers, so that no sequence may hide at a block's end."""
-    module = sys.modules[f"{kernel.__name__}.theorems.brute_force"]
+    module: Any = sys.modules[f"{kernel.__name__}.theorems.brute_force"]
     before = module._BLOCK
     try:
         for module._BLOCK in (1, 20, 50):

@@ -5,10 +5,10 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
-from random_models import hostile_models, max_like_model, random_model, vote_model
 
 from compactproofs import kernel as our_kernel
 from compactproofs.kernel import IntegerTables, Model
+from random_models import hostile_models, max_like_model, random_model, vote_model
 
 from .tasks import make_task, task_names
 from .truth import Truth, exact_truth
@@ -27,6 +27,16 @@ class RealCase(NamedTuple):
     def model_for(self, kernel: ModuleType) -> Any:
         """The same model as an object of another copy of the kernel."""
         return kernel.Model(**vars(self.model))
+
+    def verified_for(self, kernel: ModuleType) -> Any:
+        """The honest witness, verified by another copy of the kernel."""
+        model = self.model_for(kernel)
+        return kernel.verify_tables(model, kernel.integer_tables(model))
+
+    @property
+    def right(self) -> int:
+        """Sequences that the model gets right."""
+        return sum(count.right for count in self.truth.values())
 
     def task_for(self, kernel: ModuleType) -> Any:
         """The task as an object of another copy of the kernel."""
@@ -85,3 +95,55 @@ def imagined_cases() -> tuple[ImaginedCase, ...]:
         labels = make_task(our_kernel, task, k, v).labels
         cases.append(ImaginedCase(tables, k, v, task, decided_counts(tables, k, v, labels)))
     return tuple(cases)
+
+
+BATCHES = 40
+PER_BATCH = 8
+
+
+@cache
+def random_cases(batch: int) -> tuple[RealCase, ...]:
+    """Eight of the 320 random models: every size, from uniform to saturated attention."""
+    rng = np.random.default_rng([7, batch])
+    cases: list[RealCase] = []
+    for n in range(PER_BATCH):
+        v = int(rng.integers(3, 9))
+        k = int(rng.choice([size for size in range(2, 6) if v**size <= 4096]))
+        model = random_model(
+            rng,
+            k=k,
+            v=v,
+            d=int(rng.integers(1, 9)),
+            h=int(rng.integers(1, 9)),
+            outputs=v + int(rng.choice([0, 0, 3])),
+            scale=float(np.exp(rng.uniform(np.log(0.1), np.log(30)))),
+            weights=float(rng.choice([1.0, 1.0, 0.1, 5.0])),
+            biases=bool(n % 2),
+        )
+        if n == PER_BATCH - 1:  # random models are mostly wrong: one in eight mostly right
+            model = max_like_model(
+                rng, k=k, v=v, sharpness=rng.uniform(0.3, 5), noise=rng.uniform(0, 0.6)
+            )
+        cases.append(RealCase(f"batch {batch}, model {n}", model, "max", 0, exact_truth(model)))
+    return tuple(cases)
+
+
+@cache
+def edge_cases() -> tuple[RealCase, ...]:
+    """One token, one position, two tokens, two positions, and every hostile model."""
+    rng = np.random.default_rng(11)
+    models = {
+        f"k={k}, v={v}, {n}": random_model(rng, k=k, v=v, d=2, h=1, outputs=v + n, biases=n > 0)
+        for k, v in ((1, 1), (1, 2), (1, 6), (2, 1), (4, 1), (2, 2), (3, 2), (8, 2))
+        for n in (0, 1)
+    }
+    models |= hostile_models(rng) | {
+        "votes of four": vote_model(4, 4),
+        "votes of two": vote_model(6, 2),
+    }
+    for seed in range(3):
+        again = hostile_models(np.random.default_rng(seed), k=2 + seed, v=3)
+        models |= {f"{name} ({seed})": model for name, model in again.items()}
+    return tuple(
+        RealCase(name, model, "max", 0, exact_truth(model)) for name, model in models.items()
+    )

@@ -175,8 +175,8 @@ def _arb_right(streams: ArbStreams, tokens: list[int], label: int) -> bool | Non
     pattern = [r / total for r in raised]
 
     def logit(x: int) -> arb:
-        attended = [p * streams.values[i][t][x] for i, (t, p) in enumerate(zip(tokens, pattern))]
-        return streams.rest[q][x] + sum(attended, arb(0))
+        terms = zip(pattern, range(len(tokens)), tokens, strict=True)
+        return streams.rest[q][x] + sum((p * streams.values[i][t][x] for p, i, t in terms), arb(0))
 
     right = logit(label)
     undecided = False

@@ -63,8 +63,8 @@ def extreme_tables(kernel: ModuleType, rng: np.random.Generator, k: int, v: int,
     exponent = rng.integers(-spread, spread + 1, (k, v, v))
     if rng.random() < 0.1:
         exponent = np.where(rng.random((k, v, v)) < 0.5, exponent, -(1 << 22))
-    weight_low, weight_high = (np.abs(part) for part in pair(k, v, v))
-    weight_low, weight_high = np.minimum(weight_low, weight_high), np.maximum(weight_low, weight_high)
+    weights = np.abs(np.stack(pair(k, v, v)))
+    weight_low, weight_high = weights.min(axis=0), weights.max(axis=0)
     value_low, value_high = pair(k, v, x)
     direct_low, direct_high = pair(v, x)
     return kernel.IntegerTables(

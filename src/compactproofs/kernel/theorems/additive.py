@@ -1,8 +1,8 @@
 """T4 + T5, the additive theorem: clear the softmax denominator, bound the slack, count.
 
 Theorem. Fix a class: query ``q``, label ``m``. For a wrong output ``x`` let ``y_i(t) >= f_i(t)`` be
-the integer bounds of ``_margins``, over the tokens ``t`` that occur at position ``i`` in words of
-the class, ``M_i = max_t y_i(t)``, ``base = y_{k-1}(q)`` and ``W = base + sum_i M_i``.
+the integer bounds of ``_margins``, over the tokens ``t`` that occur in words of the class (at
+whichever position), ``M_i = max_t y_i(t)``, ``base = y_{k-1}(q)`` and ``W = base + sum_i M_i``.
 
 1. If the largest ``base + sum_i y_i(t_i)`` over the words of the class is negative, no sequence of
    the class is wrong against ``x``. (The automaton of the class makes this maximum exact: for
@@ -108,6 +108,8 @@ def _wrong_words(
     open_outputs = np.flatnonzero(np.asarray(worst >= 0))
     if not open_outputs.size:
         return 0
+    if not words.length:
+        return 1  # the empty word, which has no slack to count
     at_query, before = terms.at_query[open_outputs], terms.before[:, :, open_outputs]
     if open_outputs.size > 1:  # the joint table is one more row
         at_query, before = _with_joint(at_query, ledger), _with_joint(before, ledger)

@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Int
 
 from .._claim import ClassCount, Proved, conclude, require_fit
-from .._errors import OptionError
+from .._errors import KernelDefectError, OptionError
 from .._integers import VerifiedTables
 from .._ledger import Counted
 from .._margins import Margins
@@ -54,17 +54,21 @@ def brute_force(
     for query, label, words in task.classes():
         if margins is None or label != label_of_margins:
             margins, label_of_margins = Margins(tables, label, ledger), label
-        size = words.size
-        right = size
-        for doubtful in _not_shown_right(margins, query, words):
-            right -= len(doubtful)
+        examined = right = 0
+        for several, doubtful in _first_pass(margins, query, words):
+            examined += several
+            right += several - len(doubtful)
+            if not doubtful.size:
+                continue
             lower, upper = margins.of_sequences(doubtful)
             shown_right = np.asarray((upper < 0).all(axis=1))
             shown_wrong = np.asarray((lower >= 0).any(axis=1))
             right += int(shown_right.sum())
             undecided += int((~shown_right & ~shown_wrong).sum())
-        by_class.append(ClassCount(query, label, size, right))
-        done += size
+        if examined != words.size:
+            raise KernelDefectError(f"{examined} of {words.size} sequences of a class examined")
+        by_class.append(ClassCount(query, label, examined, right))
+        done += examined
         tick(done, task.total)
     return conclude(
         theorem="brute-force",
@@ -78,16 +82,19 @@ def brute_force(
     )
 
 
-def _not_shown_right(
-    margins: Margins, query: int, words: ClassAutomaton
-) -> Iterator[Int[np.ndarray, "n k"]]:
-    """The sequences of the class that the first pass does not prove right, in blocks."""
+_Block = tuple[int, Int[np.ndarray, "n k"]]
+"""How many sequences were examined, and those of them that were not proved right."""
+
+
+def _first_pass(margins: Margins, query: int, words: ClassAutomaton) -> Iterator[_Block]:
+    """Every sequence of the class, in blocks."""
     letters = [np.array(letter, dtype=np.int64) for letter in words.letters]
     tokens = np.concatenate(letters) if letters else np.zeros(0, np.int64)
     scale = margins.scale(query, tokens)
     outputs = len(margins.outputs)
-    if not outputs:
-        return  # a single output is never outdone
+    if not outputs:  # a single output is never outdone
+        yield words.size, np.zeros((0, words.length + 1), dtype=np.int64)
+        return
     last = slice(words.length, words.length + 1)
     start = margins.upper(query, last, np.array([query]), scale)[0].T  # [x, 1]
     terms = [
@@ -95,15 +102,12 @@ def _not_shown_right(
         for letter in letters
     ]  # [letter][i, x, t]
 
-    def extend(
-        state: int, sums: Counted, prefix: Int[np.ndarray, "n i"]
-    ) -> Iterator[Int[np.ndarray, "n k"]]:
+    def extend(state: int, sums: Counted, prefix: Int[np.ndarray, "n i"]) -> Iterator[_Block]:
         position = prefix.shape[1]
         if position == words.length:
             doubtful = np.flatnonzero(np.asarray(sums.max(axis=0) >= 0))
-            if doubtful.size:
-                queries = np.full((len(doubtful), 1), query)
-                yield np.concatenate([prefix[doubtful], queries], axis=1)
+            queries = np.full((len(doubtful), 1), query)
+            yield len(prefix), np.concatenate([prefix[doubtful], queries], axis=1)
             return
         for target, by_letter in words.moves[position][state].items():
             for letter in by_letter:
