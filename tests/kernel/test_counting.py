@@ -20,7 +20,7 @@ def letters_of(words: ClassAutomaton) -> np.ndarray:
 def count(words: ClassAutomaton, slack: np.ndarray, budgets: list[int], bins: int) -> list[int]:
     ledger = Ledger()
     counted = Counted.of(slack.astype(np.int64), ledger)
-    return count_within_slack(words, counted, letters_of(words), budgets, bins, ledger)
+    return list(count_within_slack(words, counted, letters_of(words), budgets, bins, ledger))
 
 
 def columns_of_words(words: ClassAutomaton) -> np.ndarray:
@@ -188,8 +188,13 @@ def test_counting_is_entered_into_the_ledger() -> None:
     flops = []
     for bins in (1, 16, 256):
         ledger = Ledger()
-        count_within_slack(
+        rows = count_within_slack(
             words, Counted.of(slack, ledger), letters_of(words), [900, 900], bins, ledger
         )
+        assert ledger.flops == 0, "nothing is counted before it is asked for"
+        next(rows)
+        first = ledger.flops
+        next(rows)
+        assert ledger.flops > first, "each row is paid for when it is counted"
         flops.append(ledger.flops)
     assert 0 < flops[0] < flops[1] < flops[2]

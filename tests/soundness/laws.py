@@ -110,7 +110,7 @@ def packing(kernel: ModuleType) -> Iterator[str]:
         order = np.array([t for letter in words.letters for t in letter])
         letter = np.array([a for a, ts in enumerate(words.letters) for _ in ts])
         within = kernel._counting.count_within_slack
-        return within(words, counted[:, :, order], letter, [0], 1, ledger)[0]
+        return next(within(words, counted[:, :, order], letter, [0], 1, ledger))
 
     words = kernel.MaxOfK(40, 8).class_automaton(3, 7)
     if count(words, np.zeros((39, 8), dtype=np.int64)) != 8**39 - 7**39:
@@ -134,7 +134,8 @@ def _slack_counts(
     budgets = [int(rng.integers(0, size * max(1, words.length))) for _ in range(2)]
     bins = int(rng.choice([1, 2, 7, 64]))
     counted = kernel._ledger.Counted.of(slack[:, :, order], ledger)
-    found = kernel._counting.count_within_slack(words, counted, letter, budgets, bins, ledger)
+    within = kernel._counting.count_within_slack
+    found = list(within(words, counted, letter, budgets, bins, ledger))
     for row, budget in enumerate(budgets):
         total = slack[row, np.arange(words.length), ours].sum(axis=1)
         exact = int((total <= budget).sum())

@@ -130,8 +130,8 @@ _ADDITIVE = _in(
     ),
     (
         "union over outputs as a maximum",
-        "return min(sum(counts[:-1]), counts[-1])",
-        "return min(max(counts[:-1]), counts[-1])",
+        "wrong_by_output += wrong",
+        "wrong_by_output = max(wrong_by_output, wrong)",
     ),
     (
         "joint row of the first output only",

@@ -7,6 +7,8 @@ is ``b``. A polynomial is one Python integer with a slot of bits for each coeffi
 convolution is one exact integer product.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 from jaxtyping import Int64
 
@@ -14,7 +16,7 @@ from ._errors import OptionError
 from ._ledger import Counted, Ledger
 from ._tasks import ClassAutomaton
 
-_MAX_COUNTS = 1 << 23  # bins held at once, over all rows, positions and letters
+_MAX_COUNTS = 1 << 16  # bins made ready at once, over all rows, positions and letters
 
 
 def count_within_slack(
@@ -24,24 +26,24 @@ def count_within_slack(
     budgets: list[int],
     bins: int,
     ledger: Ledger,
-) -> list[int]:
+) -> Iterator[int]:
     """For each row, an upper bound on the words of the class whose slack is within the budget.
+
+    Counted when asked for: a caller that has seen enough rows pays for no more.
 
     ``slack[row, i, t] >= 0`` belongs to the token whose letter is ``letters[t]``. With the bin
     width ``c = max(1, ceil(budget / bins))``, the words counted are those with
     ``sum_i floor(slack_i / c) <= floor(budget / c)``; every word with ``sum_i slack_i <= budget``
     is one of them, since a sum of floors is at most the floor of the sum.
 
-    Cost: O(rows k states letters) products of integers of ``bins`` slots.
+    Cost of a row: O(k states letters) products of integers of ``bins`` slots.
     """
     if bins < 1:
         raise OptionError(f"bins = {bins} must be at least 1")
     rows_at_once = max(1, _MAX_COUNTS // (slack.shape[1] * len(words.letters) * bins + 1))
-    totals: list[int] = []
     for begin in range(0, len(budgets), rows_at_once):
         chunk = slice(begin, begin + rows_at_once)
-        totals += _count_rows(words, slack[chunk], letters, budgets[chunk], bins, ledger)
-    return totals
+        yield from _count_rows(words, slack[chunk], letters, budgets[chunk], bins, ledger)
 
 
 def _count_rows(
@@ -51,7 +53,7 @@ def _count_rows(
     budgets: list[int],
     bins: int,
     ledger: Ledger,
-) -> list[int]:
+) -> Iterator[int]:
     widths = [max(1, -(-budget // bins)) for budget in budgets]
     limits = [budget // width for budget, width in zip(budgets, widths, strict=True)]
     column = (slice(None), None, None)
@@ -73,7 +75,6 @@ def _count_rows(
     packed[..., :4] = counts[..., None].astype("<u4").view(np.uint8)
     stored, width = packed.tobytes(), shape[3] * slot
 
-    totals: list[int] = []
     for r in range(rows):
         mask = (1 << (8 * slot * (limits[r] + 1))) - 1
         start = r * length * shape[2] * width
@@ -81,8 +82,7 @@ def _count_rows(
             int.from_bytes(stored[begin : begin + width], "little")
             for begin in range(start, start + length * shape[2] * width, width)
         ]
-        totals.append(_count_words(words, polynomials, mask, slot, ledger))
-    return totals
+        yield _count_words(words, polynomials, mask, slot, ledger)
 
 
 def _product(numbers: list[int]) -> int:

@@ -132,7 +132,10 @@ class Task(ABC):
         return label[state]
 
     def classes(self) -> Iterator[tuple[int, int, ClassAutomaton]]:
-        """Every ``(query, label, words)`` with at least one sequence: a disjoint cover."""
+        """Every ``(query, label, words)`` with at least one sequence, in the order of the labels.
+
+        A disjoint cover of the sequences.
+        """
         for label in sorted(set(self.automaton.label.tolist())):
             for query in range(self.v):
                 words = self.class_automaton(query, label)

@@ -20,6 +20,8 @@ Proof: docs/theory.md, T4 and T5. Cost: O(v^3 x k) for the maxima, plus at most
 
 from dataclasses import asdict, dataclass
 from functools import reduce
+from itertools import groupby
+from operator import itemgetter
 from typing import NamedTuple, final
 
 import numpy as np
@@ -58,16 +60,14 @@ def additive(
     require_fit(task, tables)
     ledger = tables.start_ledger()
     by_class: list[ClassCount] = []
-    margins: Margins | None = None
-    label_of_margins = -1
-    total_classes = task.v * len(set(task.automaton.label.tolist()))
-    for query, label, words in task.classes():
-        if margins is None or label != label_of_margins:
-            margins, label_of_margins = Margins(tables, label, ledger), label
-        size = words.size
-        wrong = min(size, _wrong_words(margins, query, words, options.bins, ledger))
-        by_class.append(ClassCount(query, label, size, size - wrong))
-        tick(label * task.v + query + 1, total_classes)
+    labels = len(set(task.automaton.label.tolist()))
+    for done, (label, classes) in enumerate(groupby(task.classes(), key=itemgetter(1))):
+        tick(done, labels)
+        margins = Margins(tables, label, ledger)
+        for query, _, words in classes:
+            size = words.size
+            wrong = min(size, _wrong_words(margins, query, words, options.bins, ledger))
+            by_class.append(ClassCount(query, label, size, size - wrong))
     return conclude(
         theorem="additive",
         options=asdict(options),
@@ -106,26 +106,36 @@ def _wrong_words(
     terms = _terms(margins, query, words)
     worst = _worst_word(terms, words)
     open_outputs = np.flatnonzero(np.asarray(worst >= 0))
+    # The worst outputs first: their counts reach the joint one soonest, and the rest is saved.
+    order = np.argsort(-np.asarray(worst)[open_outputs], kind="stable")
+    open_outputs = open_outputs[order]
+    ledger.point(open_outputs.size)
     if not open_outputs.size:
         return 0
     if not words.length:
         return 1  # the empty word, which has no slack to count
     at_query, before = terms.at_query[open_outputs], terms.before[:, :, open_outputs]
-    if open_outputs.size > 1:  # the joint table is one more row
+    if open_outputs.size > 1:
         at_query, before = _with_joint(at_query, ledger), _with_joint(before, ledger)
     highest = before.max(axis=1)  # [i, x]
     budgets = (at_query + highest.sum(axis=0)).tolist()
     slack = np.moveaxis(highest[:, None, :] - before, 2, 0)
     counts = count_within_slack(words, slack, terms.letter_of, budgets, bins, ledger)
+    wrong_joint = next(counts)
     if open_outputs.size == 1:
-        return counts[0]
-    return min(sum(counts[:-1]), counts[-1])
+        return wrong_joint
+    wrong_by_output = 0
+    for wrong in counts:
+        wrong_by_output += wrong
+        if wrong_by_output >= wrong_joint:  # the sum only grows
+            return wrong_joint
+    return wrong_by_output
 
 
 def _with_joint(rows: Int64[np.ndarray, "*shape x"], ledger: Ledger) -> Counted:
-    """The rows of all outputs and, last, their maximum."""
+    """The maximum over all outputs, then the rows of the outputs themselves."""
     joint = rows.max(axis=-1, keepdims=True)
-    return Counted.of(np.concatenate([rows, joint], axis=-1), ledger)
+    return Counted.of(np.concatenate([joint, rows], axis=-1), ledger)
 
 
 def _worst_word(terms: _Terms, words: ClassAutomaton) -> Int64[np.ndarray, " x"]:

@@ -13,6 +13,8 @@ Cost: O(v^k x) integer operations. Unexplained dimension ``v^k x``, that is ``v^
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from itertools import groupby
+from operator import itemgetter
 from typing import final
 
 import numpy as np
@@ -49,27 +51,14 @@ def brute_force(
     ledger = tables.start_ledger()
     by_class: list[ClassCount] = []
     undecided = done = 0
-    margins: Margins | None = None
-    label_of_margins = -1
-    for query, label, words in task.classes():
-        if margins is None or label != label_of_margins:
-            margins, label_of_margins = Margins(tables, label, ledger), label
-        examined = right = 0
-        for several, doubtful in _first_pass(margins, query, words):
-            examined += several
-            right += several - len(doubtful)
-            if not doubtful.size:
-                continue
-            lower, upper = margins.of_sequences(doubtful)
-            shown_right = np.asarray((upper < 0).all(axis=1))
-            shown_wrong = np.asarray((lower >= 0).any(axis=1))
-            right += int(shown_right.sum())
-            undecided += int((~shown_right & ~shown_wrong).sum())
-        if examined != words.size:
-            raise KernelDefectError(f"{examined} of {words.size} sequences of a class examined")
-        by_class.append(ClassCount(query, label, examined, right))
-        done += examined
-        tick(done, task.total)
+    for label, classes in groupby(task.classes(), key=itemgetter(1)):
+        margins = Margins(tables, label, ledger)
+        for query, _, words in classes:
+            right, doubts = _decide(margins, query, words)
+            by_class.append(ClassCount(query, label, words.size, right))
+            undecided += doubts
+            done += words.size
+            tick(done, task.total)
     return conclude(
         theorem="brute-force",
         options=asdict(options),
@@ -80,6 +69,24 @@ def brute_force(
         unexplained_dimension=task.total * tables.d_vocab_out,
         ledger=ledger,
     )
+
+
+def _decide(margins: Margins, query: int, words: ClassAutomaton) -> tuple[int, int]:
+    """How many sequences of the class are proved right, and how many stay undecided."""
+    examined = right = undecided = 0
+    for several, doubtful in _first_pass(margins, query, words):
+        examined += several
+        right += several - len(doubtful)
+        if not doubtful.size:
+            continue
+        lower, upper = margins.of_sequences(doubtful)
+        shown_right = np.asarray((upper < 0).all(axis=1))
+        shown_wrong = np.asarray((lower >= 0).any(axis=1))
+        right += int(shown_right.sum())
+        undecided += int((~shown_right & ~shown_wrong).sum())
+    if examined != words.size:
+        raise KernelDefectError(f"{examined} of {words.size} sequences of a class examined")
+    return right, undecided
 
 
 _Block = tuple[int, Int[np.ndarray, "n k"]]
