@@ -69,15 +69,10 @@ def model_of(divisor_squared: Fraction = Fraction(1), **tensors: np.ndarray) -> 
     h = tensors["W_Q"].shape[1]
     zero = {"b_Q": h, "b_K": h, "b_V": h, "b_O": d, "b_U": x}
     full = {name: np.zeros(size) for name, size in zero.items()} | tensors
-    return Model(
-        n_ctx=len(tensors["W_pos"]),
-        d_vocab=len(tensors["W_E"]),
-        d_vocab_out=x,
-        score_divisor_squared=divisor_squared,
-        sha256="0" * 64,
-        ignored=(),
-        **{name: float32(np.asarray(full[name], dtype=np.float64)) for name in _TENSORS},
-    )
+    rounded: dict[str, Any] = {
+        name: float32(np.asarray(full[name], dtype=np.float64)) for name in _TENSORS
+    }
+    return Model(score_divisor_squared=divisor_squared, **rounded)
 
 
 def max_like_model(

@@ -1,7 +1,6 @@
 """Certificates: what is written is read back, and whatever is altered ends where it should."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -221,8 +220,7 @@ def test_another_model_or_task_is_a_mismatch(proved: tuple[Model, Proved]) -> No
     _, proof = proved
     data = encode_certificate(proof)
     other = random_model(np.random.default_rng(8), k=3, v=5, d=4, h=4)
-    renamed = replace(other, sha256="1" * 64)
-    assert check(data, renamed).outcome is Outcome.MISMATCH
+    assert check(data, other).outcome is Outcome.MISMATCH
     assert check(data, _model(7), parse_task("max:k=3,v=6")).outcome is Outcome.MISMATCH
 
 

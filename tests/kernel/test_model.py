@@ -290,3 +290,24 @@ def test_fixture_weights_are_float32_numbers() -> None:
         array = getattr(model, name)
         assert array.dtype == np.float64
         assert (array == array.astype(np.float32)).all()
+
+
+def test_a_model_cannot_be_changed_and_its_digest_is_of_what_it_holds() -> None:
+    embedding = np.arange(6.0).reshape(3, 2)
+    square, bias = np.eye(2), np.zeros(2)
+    parts: dict[str, Any] = {name: square for name in ("W_Q", "W_K", "W_V", "W_O")}
+    parts |= {name: bias for name in ("b_Q", "b_K", "b_V", "b_O")}
+    parts |= {"W_E": embedding, "W_pos": np.ones((4, 2)), "W_U": np.ones((2, 3))}
+    model = Model(score_divisor_squared=Fraction(2), b_U=np.zeros(3), **parts)
+    digest = model.sha256
+    embedding[0, 0] = 7.0
+    assert model.W_E[0, 0] == 0.0 and model.sha256 == digest
+    for name in parts:
+        with pytest.raises(ValueError, match="read-only"):
+            getattr(model, name)[0] = 1.0
+    assert replace(model, W_E=embedding).sha256 != digest
+    assert replace(model, score_divisor_squared=Fraction(3)).sha256 != digest
+    with pytest.raises(ModelError, match="W_pos"):
+        replace(model, W_pos=np.ones((4, 3)))
+    with pytest.raises(ModelError, match="W_U holds NaN"):
+        replace(model, W_U=np.full((2, 3), np.nan))

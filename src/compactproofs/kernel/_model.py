@@ -84,9 +84,6 @@ class Model:
     scores divided by ``sqrt(score_divisor_squared)``. See ``_tables`` for the function.
     """
 
-    n_ctx: int
-    d_vocab: int
-    d_vocab_out: int
     score_divisor_squared: Fraction
     """``d_head``, or the exact square of ``attn_scale`` if the config gives one."""
     W_E: Float64[np.ndarray, "v d"]
@@ -101,10 +98,66 @@ class Model:
     b_V: Float64[np.ndarray, " h"]
     b_O: Float64[np.ndarray, " d"]
     b_U: Float64[np.ndarray, " x"]
-    sha256: str
-    """Digest (hex) of the function: function-changing config and exact values, no file names."""
-    ignored: tuple[str, ...]
+    attention_dir: str = "causal"
+    ignored: tuple[str, ...] = ()
     """Config fields and tensors that were present and do not change the function."""
+
+    def __post_init__(self) -> None:
+        """Keep copies that nobody can change, so that the digest is that of what is proved."""
+        d, h = np.shape(self.W_Q)
+        sizes = {"v": len(self.W_E), "k": len(self.W_pos), "d": d, "h": h, "x": len(self.b_U)}
+        for name, axes in _AXES.items():
+            values = np.array(getattr(self, name))
+            if values.dtype != np.float64 or values.shape != tuple(sizes[axis] for axis in axes):
+                raise ModelError(f"{name} is {values.dtype} {values.shape}, not float64 [{axes}]")
+            if not np.isfinite(values).all():
+                raise ModelError(f"{name} holds NaN or infinity")
+            values.setflags(write=False)
+            object.__setattr__(self, name, values)
+
+    @property
+    def n_ctx(self) -> int:
+        """Positions, k."""
+        return len(self.W_pos)
+
+    @property
+    def d_vocab(self) -> int:
+        """Tokens, v."""
+        return len(self.W_E)
+
+    @property
+    def d_vocab_out(self) -> int:
+        """Outputs, x."""
+        return len(self.b_U)
+
+    @property
+    def sha256(self) -> str:
+        """Digest (hex) of the function: function-changing config and exact values.
+
+        Equal for every file format and key family of equal numbers. Cost: reads every weight.
+        """
+        function = {
+            "attention_dir": self.attention_dir,
+            "attn_only": True,
+            "d_head": self.W_Q.shape[1],
+            "d_model": self.W_Q.shape[0],
+            "d_vocab": self.d_vocab,
+            "d_vocab_out": self.d_vocab_out,
+            "n_ctx": self.n_ctx,
+            "n_heads": 1,
+            "n_layers": 1,
+            "normalization_type": None,
+            "positional_embedding_type": "standard",
+            "score_divisor_squared": str(self.score_divisor_squared),
+        }
+        text = json.dumps(function, sort_keys=True, separators=(",", ":"))
+        digest = hashlib.sha256(b"compactproofs model 1\n" + text.encode())
+        for ours, (name, _) in _TENSORS.items():
+            values = getattr(self, ours)
+            digest.update(f"\n{name} {list(values.shape)}\n".encode())
+            # -0.0 is the number 0.0; float64 holds the exact value of every format read.
+            digest.update(np.where(values == 0, 0.0, values).astype("<f8").tobytes())
+        return digest.hexdigest()
 
 
 def load_model(path: str | os.PathLike[str]) -> Model:
@@ -223,19 +276,24 @@ _TENSORS = {
     "b_O": ("blocks.0.attn.b_O", "blocks.0.attn.o.bias"),
     "b_U": ("unembed.b_U", "unembed.bias"),
 }
+_AXES = {
+    "W_E": "vd", "W_pos": "kd", "W_Q": "dh", "W_K": "dh", "W_V": "dh", "W_O": "hd", "W_U": "dx",
+    "b_Q": "h", "b_K": "h", "b_V": "h", "b_O": "d", "b_U": "x",
+}  # fmt: skip
 _OUT_BY_IN = ("W_Q", "W_K", "W_V", "W_O", "W_U")  # how TransformerLens 4 stores them
 _BUFFERS = ("blocks.0.attn.mask", "blocks.0.attn.IGNORE")
 
 
 def _shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    d, h, v, k = (config[name] for name in ("d_model", "d_head", "d_vocab", "n_ctx"))
-    x = config.get("d_vocab_out", -1)
-    x = v if x == -1 else x
-    return {
-        "W_E": (v, d), "W_pos": (k, d), "W_Q": (d, h), "W_K": (d, h), "W_V": (d, h),
-        "W_O": (h, d), "W_U": (d, x), "b_Q": (h,), "b_K": (h,), "b_V": (h,), "b_O": (d,),
-        "b_U": (x,),
-    }  # fmt: skip
+    out = config.get("d_vocab_out", -1)
+    sizes = {
+        "d": config["d_model"],
+        "h": config["d_head"],
+        "k": config["n_ctx"],
+        "v": config["d_vocab"],
+        "x": config["d_vocab"] if out == -1 else out,
+    }
+    return {name: tuple(sizes[axis] for axis in axes) for name, axes in _AXES.items()}
 
 
 def _as_stored(name: str, shape: tuple[int, ...], family: int) -> tuple[int, ...]:
@@ -278,45 +336,12 @@ def _assemble(
             raise ModelError(f"{path}: tensor {key!r}: {error}") from None
         if family == 4 and ours in _OUT_BY_IN:
             values = values.T
-        tensors[ours] = np.ascontiguousarray(values.reshape(shape))
+        tensors[ours] = values.reshape(shape)
     ignored = sorted({*config} & {*_NEUTRAL, *_IGNORED}) + sorted(set(stored) & set(_BUFFERS))
     divisor_squared = _score_divisor_squared(config, family, directory / "config.json")
     return Model(
-        n_ctx=config["n_ctx"],
-        d_vocab=config["d_vocab"],
-        d_vocab_out=len(tensors["b_U"]),
         score_divisor_squared=divisor_squared,
-        sha256=_digest(config, divisor_squared, tensors),
+        attention_dir=config.get("attention_dir", "causal"),
         ignored=tuple(ignored),
         **tensors,
     )
-
-
-def _digest(
-    config: Mapping[str, Any],
-    divisor_squared: Fraction,
-    tensors: Mapping[str, Float64[np.ndarray, "..."]],
-) -> str:
-    """SHA-256 of the function: equal for every file format and key family of equal numbers."""
-    function = {
-        "attention_dir": config.get("attention_dir", "causal"),
-        "attn_only": True,
-        "d_head": config["d_head"],
-        "d_model": config["d_model"],
-        "d_vocab": config["d_vocab"],
-        "d_vocab_out": len(tensors["b_U"]),
-        "n_ctx": config["n_ctx"],
-        "n_heads": 1,
-        "n_layers": 1,
-        "normalization_type": None,
-        "positional_embedding_type": "standard",
-        "score_divisor_squared": str(divisor_squared),
-    }
-    text = json.dumps(function, sort_keys=True, separators=(",", ":"))
-    digest = hashlib.sha256(b"compactproofs model 1\n" + text.encode())
-    for ours, (name, _) in _TENSORS.items():
-        values = tensors[ours]
-        digest.update(f"\n{name} {list(values.shape)}\n".encode())
-        # -0.0 is the number 0.0; float64 holds the exact value of every format read.
-        digest.update(np.where(values == 0, 0.0, values).astype("<f8").tobytes())
-    return digest.hexdigest()
