@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from .kernel import (
-    MAX_BYTES,
     THEOREMS,
     IntegerTables,
     Model,
@@ -22,6 +21,7 @@ from .kernel import (
     encode_certificate,
     integer_tables,
     no_tick,
+    read_regular_file,
     require_fit,
     verify_tables,
 )
@@ -58,7 +58,10 @@ def check_destination(path: Path, *, force: bool = False) -> None:
     """Refuse, before any work, a file that exists (without force) or cannot be written."""
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a directory; name a file to write")
-    if path.exists() and not force:
+    exists = os.path.lexists(path)
+    if exists and not (path.is_file() and not path.is_symlink()):
+        raise OSError(f"{path} is not a regular file; name another one")
+    if exists and not force:
         raise FileExistsError(f"{path} exists; pass --force to replace it, or another name")
     if not path.parent.is_dir():
         raise NotADirectoryError(f"cannot write {path}: {path.parent} is not a directory")
@@ -69,7 +72,7 @@ def check_destination(path: Path, *, force: bool = False) -> None:
 def write_file(path: Path, data: bytes, *, force: bool = False) -> None:
     """Write ``data`` under a temporary name, then rename: whole or not at all."""
     check_destination(path, force=force)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    temporary = path.with_name(f".{secrets.token_hex(8)}.part")
     try:
         with temporary.open("xb") as file:
             file.write(data)
@@ -92,17 +95,6 @@ def write_certificate(proved: Proved, path: str | os.PathLike[str], *, force: bo
     return path
 
 
-def read_certificate(path: str | os.PathLike[str]) -> bytes:
-    """The bytes of a certificate file; raises OSError with one line that names it."""
-    path = Path(path)
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise OSError(f"{path}: larger than {MAX_BYTES} bytes, which no certificate is")
-        return path.read_bytes()
-    except OSError as error:
-        raise OSError(f"{path}: cannot be read ({error.strerror or error})") from None
-
-
 def check_certificate(
     path: str | os.PathLike[str], model: Model, task: Task | None = None, tick: Tick = no_tick
 ) -> Verdict:
@@ -110,4 +102,4 @@ def check_certificate(
 
     Returns a verdict whatever the file holds; raises OSError if it cannot be read.
     """
-    return check(read_certificate(path), model, task, tick)
+    return check(read_regular_file(Path(path)), model, task, tick)

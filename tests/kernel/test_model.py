@@ -307,7 +307,9 @@ def test_a_model_cannot_be_changed_and_its_digest_is_of_what_it_holds() -> None:
             getattr(model, name)[0] = 1.0
     assert replace(model, W_E=embedding).sha256 != digest
     assert replace(model, score_divisor_squared=Fraction(3)).sha256 != digest
-    with pytest.raises(ModelError, match="W_pos"):
-        replace(model, W_pos=np.ones((4, 3)))
+    with pytest.raises(ValueError, match="WRITEABLE"):
+        model.W_E.flags.writeable = True
+    with pytest.raises(ModelError, match="score_divisor_squared = 0"):
+        replace(model, score_divisor_squared=Fraction(0))
     with pytest.raises(ModelError, match="W_U holds NaN"):
         replace(model, W_U=np.full((2, 3), np.nan))

@@ -167,16 +167,16 @@ _COUNTING = [
         "_counting.py",
         (
             "limit one too low",
-            "limits = [budget // width for",
-            "limits = [max(0, budget // width - 1) for",
+            "limit = budget // width",
+            "limit = max(0, budget // width - 1)",
         ),
         ("limit exclusive", "inside = binned <= ", "inside = binned < "),
         (
             "slack rounded up",
-            "binned = slack // np.array(widths)[column]",
-            "binned = -(-slack // np.array(widths)[column])",
+            "binned = row // width",
+            "binned = -(-row // width)",
         ),
-        ("mask one slot short", "(8 * slot * (limits[r] + 1))", "(8 * slot * max(1, limits[r]))"),
+        ("mask one slot short", "(8 * slot * (limit + 1))", "(8 * slot * max(1, limit))"),
         ("slots of 4 bytes for any count", "max(4, (most.bit_length() + 8) // 8)", "4"),
         ("no spare bit in a slot", "(most.bit_length() + 8) // 8", "(most.bit_length() + 7) // 8"),
         (
@@ -194,7 +194,7 @@ _COUNTING = [
         "bin width rounded down under a limit of B",
         (
             Edit("_counting.py", "max(1, -(-budget // bins))", "max(1, budget // bins)"),
-            Edit("_counting.py", "[budget // width for", "[min(bins, budget // width) for"),
+            Edit("_counting.py", "limit = budget // width", "limit = min(bins, budget // width)"),
         ),
     ),
 ]

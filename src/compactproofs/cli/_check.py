@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from .. import _proving
-from ..kernel import load_model, parse_task
+from ..kernel import check as decide
+from ..kernel import load_model, parse_task, read_regular_file
 from ..models import resolve_model
 from . import _output
 
@@ -22,11 +22,11 @@ def check(
 ) -> None:
     """Check a certificate against a model: exit 0 if it holds, 1 if not, 2 if it does not apply."""
     began = time.perf_counter()
-    data = _proving.read_certificate(certificate)
+    data = read_regular_file(certificate)
     network = load_model(resolve_model(model))
     goal = None if task is None else parse_task(task)
     with _output.progress("checking") as tick:
-        verdict = _proving.check(data, network, goal, tick)
+        verdict = decide(data, network, goal, tick)
     seconds = time.perf_counter() - began
     if json:
         claim = None if verdict.claim is None else _output.claim_json(verdict.claim)

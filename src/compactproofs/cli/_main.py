@@ -57,6 +57,9 @@ def run(arguments: list[str]) -> int:
     except (UserError, OSError) as error:
         _output.print_refusal(str(error))
         return 2
+    except (MemoryError, RecursionError) as error:
+        _output.print_refusal(f"too large for this machine ({type(error).__name__}: {error})")
+        return 2
     except Exception as error:
         # Typer does not export the class of its usage errors; they format themselves.
         if not hasattr(error, "format_message"):
@@ -66,5 +69,5 @@ def run(arguments: list[str]) -> int:
         _output.print_refusal(f"{message.rstrip('.')} (in: {call}; see --help)")
         return 2
     if status == 130:
-        _output.print_refusal("interrupted; nothing was written")
+        _output.print_refusal("interrupted; no file is half-written")
     return status if isinstance(status, int) else 0

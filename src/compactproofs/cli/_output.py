@@ -53,7 +53,12 @@ def print_lines(rows: Mapping[str, str]) -> None:
     """Aligned ``name  value`` lines."""
     width = max(map(len, rows))
     for name, value in rows.items():
-        print(f"{name:<{width}}  {value}")
+        print(f"{name:<{width}}  {printable(value)}")
+
+
+def printable(text: str) -> str:
+    """The text on one line, without what could move a cursor or be taken for other text."""
+    return "".join(c if " " <= c <= "~" else c.encode("unicode_escape").decode() for c in text)
 
 
 def describe(claim: Claim) -> dict[str, str]:
@@ -94,8 +99,9 @@ def claim_json(claim: Claim) -> dict[str, Any]:
 
 
 def print_refusal(message: str) -> None:
-    """One line on stderr."""
-    print("compactproofs: " + " ".join(message.split()), file=sys.stderr)
+    """One line on stderr, of a length that can be read."""
+    line = printable(" ".join(message.split()))
+    print("compactproofs: " + (line if len(line) <= 1000 else line[:999] + "~"), file=sys.stderr)
 
 
 EXIT = {

@@ -1,5 +1,7 @@
 """``compactproofs prove``: weights in, proved bound and certificate out."""
 
+import re
+import shlex
 import time
 from fractions import Fraction
 from pathlib import Path
@@ -67,7 +69,8 @@ def prove(
         rows |= _output.describe(claim)
         rows["seconds"] = f"{ended - began:.2f} to prove, {ended - found:.2f} of them to verify"
         if out is not None:
-            rows["certificate"] = f"{out}; check: compactproofs check {out} --model {model}"
+            check = shlex.join(["compactproofs", "check", str(out), "--model", model])
+            rows["certificate"] = f"{out}; to check it: {check}"
         _output.print_lines(rows)
     if wanted is not None and claim.bound < wanted:
         _output.print_refusal(f"the bound {claim.bound_decimal} is below --at-least {at_least}")
@@ -77,10 +80,8 @@ def prove(
 def _threshold(text: str | None) -> Fraction | None:
     if text is None:
         return None
-    try:
-        value = Fraction(text)
-    except (ValueError, ZeroDivisionError):
-        value = Fraction(-1)
+    number = re.fullmatch(r"[0-9]{1,40}(\.[0-9]{0,40}|/0*[1-9][0-9]{0,40})?", text)
+    value = Fraction(text) if number else Fraction(-1)
     if not 0 <= value <= 1:
         raise OptionError(f"--at-least {text!r} must be a number from 0 to 1, as 0.99 or 99/100")
     return value

@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .. import _proving
-from ..kernel import MalformedError, decode_certificate
+from ..kernel import MalformedError, decode_certificate, read_regular_file
 from . import _output
 
 
@@ -16,7 +15,7 @@ def show(
 ) -> None:
     """Print what a certificate claims. Nothing is checked: for that, use check."""
     try:
-        claim, tables = decode_certificate(_proving.read_certificate(certificate))
+        claim, tables = decode_certificate(read_regular_file(certificate))
     except MalformedError as error:
         raise MalformedError(f"{certificate}: MALFORMED: {error}") from None
     shapes = {name: list(array.shape) for name, array in tables._asdict().items()}

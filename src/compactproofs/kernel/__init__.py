@@ -5,7 +5,6 @@ To trust one certificate, read ``_model`` (bytes to numbers), ``_enclosure`` and
 ``_certificate``, and the one file under ``theorems`` that it names.
 """
 
-from ._certificate import MAX_BYTES as MAX_BYTES
 from ._certificate import Certificate as Certificate
 from ._certificate import Verdict as Verdict
 from ._certificate import check as check
@@ -25,6 +24,7 @@ from ._errors import OptionError as OptionError
 from ._errors import RejectedError as RejectedError
 from ._errors import TaskError as TaskError
 from ._errors import UserError as UserError
+from ._files import read_regular_file as read_regular_file
 from ._integers import IntegerTables as IntegerTables
 from ._integers import VerifiedTables as VerifiedTables
 from ._integers import integer_tables as integer_tables

@@ -8,6 +8,7 @@ demands that every number of the claim comes out the same. Nothing in the file i
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
@@ -32,9 +33,6 @@ from ._version import __version__
 from .theorems import THEOREMS
 
 FORMAT: Final = 1
-MAX_BYTES: Final = 1 << 30
-"""Certificates larger than this are refused unread."""
-
 _TEXTS = "distribution kernel metric model_sha256 semantics task task_sha256 theorem".split()
 _NUMBERS = "correct flops radius_flops total undecided unexplained_dimension".split()
 _FIELDS = {*_TEXTS, *_NUMBERS, "bound", "digest", "format", "options"}
@@ -131,12 +129,15 @@ def decode_certificate(data: bytes) -> Certificate:
 
 def _claim_of(fields: Mapping[str, Any]) -> Claim:
     values: dict[str, Any] = {name: fields[name] for name in _TEXTS}
-    if not all(type(text) is str for text in values.values()):
-        raise DamagedError("a field of the claim that must be text is not")
+    for name, text in values.items():
+        # What a file says is printed: no control characters, nothing that reads as something else.
+        pattern = "[0-9a-f]{64}" if name.endswith("sha256") else "[!-~]{1,200}"
+        if type(text) is not str or not re.fullmatch(pattern, text):
+            raise DamagedError(f"the claim's {name} is not what such a field can be")
     values |= {name: _whole(name, fields[name]) for name in _NUMBERS}
     options = fields["options"]
-    if type(options) is not dict:
-        raise DamagedError("the claim's options are not an object")
+    if type(options) is not dict or not all(re.fullmatch("[a-z_]{1,40}", o) for o in options):
+        raise DamagedError("the claim's options are not an object of options")
     claim = Claim(
         **values,
         options=tuple((name, _whole(name, options[name])) for name in sorted(options)),
@@ -197,7 +198,11 @@ def check(
             f"it is about the model {claim.model_sha256[:16]}..., not {model.sha256[:16]}...",
         )
     if task is not None and task.digest != claim.task_sha256:
-        return verdict(Outcome.MISMATCH, f"it is about the task {claim.task}, not {task.name}")
+        return verdict(
+            Outcome.MISMATCH,
+            f"it is about the task {claim.task} with digest {claim.task_sha256[:16]}..., not "
+            f"{task.name} with {task.digest[:16]}...",
+        )
     try:
         own_task = parse_task(claim.task)
         theorem = THEOREMS.get(claim.theorem)

@@ -7,10 +7,11 @@ from fractions import Fraction
 from typing import NamedTuple, final
 
 from ._errors import KernelDefectError, TaskError
+from ._frozen import Immutable
 from ._integers import IntegerTables, VerifiedTables
 from ._ledger import Ledger
 from ._model import Model
-from ._tasks import Task
+from ._tasks import Task, is_task_name, meaning_digest, parse_task
 from ._version import __version__
 
 
@@ -81,10 +82,18 @@ _SEAL = object()
 
 
 @final
-class Proved:
+class Proved(Immutable):
     """The only carrier of a bound: a claim whose computation has run to its end."""
 
     __slots__ = ("by_class", "claim", "outcome", "tables")
+
+    claim: Claim
+    outcome: Outcome
+    """PROVED, or VACUOUS if a constant answer is as accurate as the bound."""
+    tables: IntegerTables
+    """The witness that the theorem counted from."""
+    by_class: tuple[ClassCount, ...]
+    """The same count class by class; a disjoint cover of all sequences."""
 
     def __init__(
         self,
@@ -98,13 +107,7 @@ class Proved:
         """Only a theorem's ``conclude`` holds the seal."""
         if seal is not _SEAL:
             raise TypeError("Proved comes from a theorem alone; run prove(...)")
-        self.claim = claim
-        self.outcome = outcome
-        """PROVED, or VACUOUS if a constant answer is as accurate as the bound."""
-        self.tables = tables
-        """The witness that the theorem counted from."""
-        self.by_class = by_class
-        """The same count class by class; a disjoint cover of all sequences."""
+        self._assign(claim=claim, outcome=outcome, tables=tables, by_class=by_class)
 
 
 def require_fit(task: Task, model: Model | VerifiedTables) -> None:
@@ -138,6 +141,9 @@ def conclude(
     Refuses a task that the tables do not fit, whatever the theorem made of it.
     """
     require_fit(task, tables)
+    digest = meaning_digest(task)
+    if meaning_digest(parse_task(task.name) if is_task_name(task.name) else task) != digest:
+        raise TaskError(f"a task that is not {task.name} has its name: rename it")
     by_label: dict[int, int] = {}
     for part in by_class:
         if not 0 <= part.correct <= part.size:
@@ -152,7 +158,7 @@ def conclude(
     claim = Claim(
         model_sha256=tables.model_sha256,
         task=task.name,
-        task_sha256=task.digest,
+        task_sha256=digest,
         theorem=theorem,
         options=tuple(sorted(options.items())),
         correct=correct,

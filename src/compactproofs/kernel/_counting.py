@@ -8,15 +8,16 @@ convolution is one exact integer product.
 """
 
 from collections.abc import Iterator
+from math import prod
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64
 
 from ._errors import OptionError
 from ._ledger import Counted, Ledger
 from ._tasks import ClassAutomaton
 
-_MAX_COUNTS = 1 << 16  # bins made ready at once, over all rows, positions and letters
+_MAX_POLYNOMIAL = 1 << 24  # bytes
 
 
 def count_within_slack(
@@ -40,66 +41,56 @@ def count_within_slack(
     """
     if bins < 1:
         raise OptionError(f"bins = {bins} must be at least 1")
-    rows_at_once = max(1, _MAX_COUNTS // (slack.shape[1] * len(words.letters) * bins + 1))
-    for begin in range(0, len(budgets), rows_at_once):
-        chunk = slice(begin, begin + rows_at_once)
-        yield from _count_rows(words, slack[chunk], letters, budgets[chunk], bins, ledger)
+    for row, budget in zip(slack, budgets, strict=True):
+        width = max(1, -(-budget // bins))
+        limit = budget // width
+        binned = row // width
+        inside = binned <= limit
+        # No coefficient, nor the sum of all of them, exceeds the number of words it counts.
+        most = prod(max(1, tokens) for tokens in inside.sum(axis=1).tolist())
+        slot = max(4, (most.bit_length() + 8) // 8)  # bytes, one bit to spare; 4 hold any count
+        if (limit + 1) * slot > _MAX_POLYNOMIAL:
+            raise OptionError(
+                f"{bins} bins of counts up to 2^{most.bit_length()} are too many: use fewer bins"
+            )
+        polynomials = _polynomials(words, binned, inside, letters, limit, slot, ledger)
+        yield _count_words(words, polynomials, limit, slot, ledger)
 
 
-def _count_rows(
+def _polynomials(
     words: ClassAutomaton,
-    slack: Int64[np.ndarray, "rows i t"],
+    binned: Int64[np.ndarray, "i t"],
+    inside: Bool[np.ndarray, "i t"],
     letters: Int64[np.ndarray, " t"],
-    budgets: list[int],
-    bins: int,
+    limit: int,
+    slot: int,
     ledger: Ledger,
-) -> Iterator[int]:
-    widths = [max(1, -(-budget // bins)) for budget in budgets]
-    limits = [budget // width for budget, width in zip(budgets, widths, strict=True)]
-    column = (slice(None), None, None)
-    binned = slack // np.array(widths)[column]
-    inside = binned <= np.array(limits)[column]
-    row, position, token = np.nonzero(inside)
-
-    # counts[row, i, letter, b]: tokens of a letter at a position in bin b.
-    rows, length, _ = slack.shape
-    shape = (rows, length, len(words.letters), max(limits) + 1)
-    flat = np.ravel_multi_index((row, position, letters[token], np.asarray(binned)[inside]), shape)
-    counts = np.bincount(flat, minlength=int(np.prod(shape))).reshape(shape)
-    ledger.point(flat.size)
-
-    # No coefficient, nor the sum of all of them, exceeds the number of words it counts.
-    most = max(_product(per_position) for per_position in inside.sum(axis=2).tolist())
-    slot = max(4, (most.bit_length() + 8) // 8)  # bytes, one bit to spare; 4 hold any count
-    packed = np.zeros((*shape, slot), dtype=np.uint8)
-    packed[..., :4] = counts[..., None].astype("<u4").view(np.uint8)
-    stored, width = packed.tobytes(), shape[3] * slot
-
-    for r in range(rows):
-        mask = (1 << (8 * slot * (limits[r] + 1))) - 1
-        start = r * length * shape[2] * width
-        polynomials = [
-            int.from_bytes(stored[begin : begin + width], "little")
-            for begin in range(start, start + length * shape[2] * width, width)
-        ]
-        yield _count_words(words, polynomials, mask, slot, ledger)
-
-
-def _product(numbers: list[int]) -> int:
-    result = 1
-    for number in numbers:
-        result *= max(number, 1)
-    return result
+) -> Iterator[list[int]]:
+    """For each position one integer per letter; slot ``b`` counts the letter's tokens in bin b."""
+    of_letter = [np.flatnonzero(letters == letter) for letter in range(len(words.letters))]
+    for bins, within in zip(np.asarray(binned), np.asarray(inside), strict=True):
+        at_position: list[int] = []
+        for tokens in of_letter:
+            present = bins[tokens][within[tokens]]
+            ledger.point(present.size)
+            slots = np.zeros((limit + 1, slot), dtype=np.uint8)
+            counts = np.bincount(present, minlength=limit + 1).astype("<u4")
+            slots[:, :4] = counts.view(np.uint8).reshape(-1, 4)
+            at_position.append(int.from_bytes(slots.tobytes(), "little"))
+        yield at_position
 
 
 def _count_words(
-    words: ClassAutomaton, polynomials: list[int], mask: int, slot: int, ledger: Ledger
+    words: ClassAutomaton,
+    polynomials: Iterator[list[int]],
+    limit: int,
+    slot: int,
+    ledger: Ledger,
 ) -> int:
     """Run the automaton on polynomials, and add up the coefficients where words are accepted."""
-    letters = len(words.letters)
+    mask = (1 << (8 * slot * (limit + 1))) - 1
     reached = {0: 1}
-    for position, moves in enumerate(words.moves):
-        at_position = polynomials[position * letters : (position + 1) * letters]
+    for moves, at_position in zip(words.moves, polynomials, strict=True):
         following: dict[int, int] = {}
         for state, targets in moves.items():
             for target, by_letter in targets.items():

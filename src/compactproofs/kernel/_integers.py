@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float64, Int32, Int64
 
 from ._enclosure import Ball, exp_bounds
 from ._errors import EnclosureError, MalformedError, RejectedError
+from ._frozen import Immutable, frozen
 from ._ledger import Ledger
 from ._model import Model
 from ._tables import Tables, enclose_tables
@@ -98,10 +99,14 @@ _SEAL = object()
 
 
 @final
-class VerifiedTables:
+class VerifiedTables(Immutable):
     """Integer tables that enclose the tables of the model with digest ``model_sha256``."""
 
     __slots__ = ("claimed", "enclosing_cost", "model_sha256")
+
+    claimed: IntegerTables
+    model_sha256: str
+    enclosing_cost: Ledger
 
     def __init__(
         self, claimed: IntegerTables, model_sha256: str, enclosing_cost: Ledger, *, seal: object
@@ -109,9 +114,7 @@ class VerifiedTables:
         """Only ``verify_tables`` holds the seal."""
         if seal is not _SEAL:
             raise TypeError("VerifiedTables come from verify_tables(model, tables) alone")
-        self.claimed = claimed
-        self.model_sha256 = model_sha256
-        self.enclosing_cost = enclosing_cost
+        self._assign(claimed=claimed, model_sha256=model_sha256, enclosing_cost=enclosing_cost)
 
     @property
     def n_ctx(self) -> int:
@@ -143,8 +146,8 @@ def verify_tables(model: Model, claimed: IntegerTables) -> VerifiedTables:
     decided by Arb at 128 and 512 bits. Cost: that of ``enclose_tables`` and two comparisons an
     entry.
     """
+    claimed = IntegerTables(*(frozen(array) for array in claimed))  # plain arrays from here on
     _check_form(model, claimed)
-    claimed = IntegerTables(*(_frozen(array) for array in claimed))
     ledger = Ledger()
     tables = enclose_tables(model, ledger)
     doubtful = _not_enclosed(tables, claimed, ledger)
@@ -160,13 +163,6 @@ def verify_tables(model: Model, claimed: IntegerTables) -> VerifiedTables:
                 f" ({int(entries.sum())} entries fail)"
             )
     return VerifiedTables(claimed, model.sha256, ledger, seal=_SEAL)
-
-
-def _frozen(array: np.ndarray) -> np.ndarray:
-    """A copy that nobody can change after it was verified."""
-    copy = np.array(array)
-    copy.setflags(write=False)
-    return copy
 
 
 def _check_form(model: Model, claimed: IntegerTables) -> None:

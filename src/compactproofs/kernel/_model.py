@@ -18,6 +18,8 @@ import numpy as np
 from jaxtyping import Float64
 
 from ._errors import ModelError
+from ._files import read_regular_file
+from ._frozen import frozen
 from ._safetensors import DamagedError, RawTensor, decode_floats, read_json, read_tensors
 
 _SIZES = ("n_layers", "n_heads", "d_model", "d_head", "d_vocab", "n_ctx")
@@ -107,13 +109,16 @@ class Model:
         d, h = np.shape(self.W_Q)
         sizes = {"v": len(self.W_E), "k": len(self.W_pos), "d": d, "h": h, "x": len(self.b_U)}
         for name, axes in _AXES.items():
-            values = np.array(getattr(self, name))
+            values = np.asarray(getattr(self, name))
             if values.dtype != np.float64 or values.shape != tuple(sizes[axis] for axis in axes):
                 raise ModelError(f"{name} is {values.dtype} {values.shape}, not float64 [{axes}]")
             if not np.isfinite(values).all():
                 raise ModelError(f"{name} holds NaN or infinity")
-            values.setflags(write=False)
-            object.__setattr__(self, name, values)
+            object.__setattr__(self, name, frozen(values))
+        if type(self.score_divisor_squared) is not Fraction or self.score_divisor_squared <= 0:
+            raise ModelError(
+                f"score_divisor_squared = {self.score_divisor_squared} must be a positive Fraction"
+            )
 
     @property
     def n_ctx(self) -> int:
@@ -174,11 +179,10 @@ def load_model(path: str | os.PathLike[str]) -> Model:
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_regular_file(path)
     except OSError as error:
         raise ModelError(
-            f"{path}: cannot be read ({error.strerror}); a model is a directory with config.json "
-            "and model.safetensors"
+            f"{error}; a model is a directory with config.json and model.safetensors"
         ) from None
 
 

@@ -38,11 +38,11 @@ def read_json(text: str | bytes) -> Any:
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise DamagedError(f"the key {twice!r} occurs twice")
+    result: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in result:
+            raise DamagedError(f"the key {name!r} occurs twice")
+        result[name] = value
     return result
 
 
@@ -62,17 +62,22 @@ def read_tensors(data: bytes) -> tuple[dict[str, RawTensor], dict[str, str]]:
         stored = safetensors.deserialize(data)
     except (safetensors.SafetensorError, ValueError, OverflowError) as error:
         raise DamagedError(f"not a safetensors file ({error})") from None
-    metadata = header.get("__metadata__", {})
+    metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict):
+        raise DamagedError("the metadata is not a JSON object")
+    for name, fields in header.items():
+        if not isinstance(fields, dict) or set(fields) != {"dtype", "shape", "data_offsets"}:
+            raise DamagedError(f"the header entry {name!r} is not a tensor's")
+        # numpy refuses what the format allows: many axes, or an empty one beside a huge one.
+        if len(fields["shape"]) > 8 or any(size >= 1 << 31 for size in fields["shape"]):
+            raise DamagedError(f"the shape of {name!r} is out of range")
     tensors = {
         name: RawTensor(entry["dtype"], tuple(entry["shape"]), bytes(entry["data"]))
         for name, entry in stored
     }
-    if set(tensors) | {"__metadata__"} != set(header) | {"__metadata__"}:
+    if set(tensors) != set(header):
         raise DamagedError("the header and the tensors do not match")
-    for name, fields in header.items():
-        if name != "__metadata__" and set(fields) != {"dtype", "shape", "data_offsets"}:
-            raise DamagedError(f"the header entry {name!r} has unknown fields")
-    return tensors, dict(metadata)
+    return tensors, metadata
 
 
 def require_compact_header(data: bytes) -> None:

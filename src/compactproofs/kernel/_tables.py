@@ -23,7 +23,7 @@ from ._errors import ModelError
 from ._ledger import Ledger
 from ._model import Model
 
-_MAX_ENTRIES = 1 << 26  # about 8 GB while the tables are made
+_MAX_ENTRIES = 1 << 24  # about 2 GB while the tables are made
 
 
 class Tables(NamedTuple):

@@ -17,7 +17,7 @@ from functools import cached_property
 from typing import NamedTuple, final
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from ._errors import TaskError
 
@@ -111,17 +111,8 @@ class Task(ABC):
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 (hex) of ``k``, ``v`` and the automaton's tables: the meaning, not the name."""
-        step, label = self.automaton
-        meaning = {
-            "distribution": "uniform",
-            "k": self.k,
-            "label": label.tolist(),
-            "step": step.tolist(),
-            "v": self.v,
-        }
-        text = json.dumps(meaning, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(b"compactproofs task 1\n" + text.encode()).hexdigest()
+        """See ``meaning_digest``."""
+        return meaning_digest(self)
 
     def labels(self, tokens: Int[np.ndarray, "n k"]) -> Int[np.ndarray, " n"]:
         """The label of each sequence. Cost: one look-up per token."""
@@ -136,30 +127,57 @@ class Task(ABC):
 
         A disjoint cover of the sequences.
         """
-        for label in sorted(set(self.automaton.label.tolist())):
+        step, labels = self.automaton
+        for label in sorted(set(labels.tolist())):
+            # Many queries accept the same states: for max-of-k, all below the label.
+            known: dict[bytes, ClassAutomaton | None] = {}
             for query in range(self.v):
-                words = self.class_automaton(query, label)
+                accepts = labels[step[:, query]] == label
+                key = accepts.tobytes()
+                if key not in known:
+                    known[key] = _merge_states(step, accepts, self.k - 1)
+                words = known[key]
                 if words is not None:
                     yield query, label, words
 
     def class_automaton(self, query: int, label: int) -> ClassAutomaton | None:
-        """The words before ``query`` that give ``label``, or None if there are none.
-
-        States that accept the same continuations are merged (Moore's partition refinement,
-        O(states v) a round); states from which nothing is accepted are dropped.
-        """
+        """The words before ``query`` that give ``label``, or None if there are none."""
         step, labels = self.automaton
-        accepts = labels[step[:, query]] == label
-        block = accepts.astype(np.int64)
-        while True:
-            refined = _number_rows(np.column_stack([block, block[step]]))
-            if refined.max() == block.max():
-                break
-            block = refined
-        member = np.unique(block, return_index=True)[1]  # one state of each block
-        merged = block[step[member]]
-        words = _trim(merged, accepts[member], int(block[0]), self.k - 1)
-        return words if words is not None and words.size else None
+        return _merge_states(step, labels[step[:, query]] == label, self.k - 1)
+
+
+def _merge_states(
+    step: Int[np.ndarray, "states v"], accepts: Bool[np.ndarray, " states"], length: int
+) -> ClassAutomaton | None:
+    """The automaton of the words of a length that end in a state of ``accepts``, or None.
+
+    States that accept the same continuations are merged (Moore's partition refinement,
+    O(states v) a round); states from which nothing is accepted are dropped.
+    """
+    block = accepts.astype(np.int64)
+    while True:
+        refined = _number_rows(np.column_stack([block, block[step]]))
+        if refined.max() == block.max():
+            break
+        block = refined
+    member = np.unique(block, return_index=True)[1]  # one state of each block
+    merged = block[step[member]]
+    words = _trim(merged, accepts[member], int(block[0]), length)
+    return words if words is not None and words.size else None
+
+
+def meaning_digest(task: Task) -> str:
+    """SHA-256 (hex) of ``k``, ``v`` and the automaton's tables: the meaning, not the name."""
+    step, label = task.automaton
+    meaning = {
+        "distribution": "uniform",
+        "k": task.k,
+        "label": label.tolist(),
+        "step": step.tolist(),
+        "v": task.v,
+    }
+    text = json.dumps(meaning, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(b"compactproofs task 1\n" + text.encode()).hexdigest()
 
 
 def _number_rows(rows: Int[np.ndarray, "n c"]) -> Int[np.ndarray, " n"]:
@@ -171,7 +189,7 @@ def _number_rows(rows: Int[np.ndarray, "n c"]) -> Int[np.ndarray, " n"]:
 
 def _trim(
     merged: Int[np.ndarray, "states v"],
-    accepts: np.ndarray,
+    accepts: Bool[np.ndarray, " states"],
     start: int,
     length: int,
 ) -> ClassAutomaton | None:
@@ -205,8 +223,8 @@ class MaxOfK(Task):
 
     def __init__(self, k: int, v: int) -> None:
         """``k >= 1`` tokens from a vocabulary of ``v >= 1``."""
-        if k < 1 or v < 1:
-            raise TaskError(f"max-of-k with k={k}, v={v}: both must be at least 1")
+        if type(k) is not int or type(v) is not int or k < 1 or v < 1:
+            raise TaskError(f"max-of-k with k={k}, v={v}: both must be whole numbers, at least 1")
         self.k = k
         self.v = v
 
@@ -225,6 +243,11 @@ class MaxOfK(Task):
 _TASKS = {"max": MaxOfK}
 _MAX_V = 2048  # the automaton has v^2 entries
 _MAX_BITS = 12_000  # of v^k, so that every count prints in under 4000 digits
+
+
+def is_task_name(text: str) -> bool:
+    """Whether ``text`` spells a task of ours, so that no other task may bear it."""
+    return text.partition(":")[0] in _TASKS
 
 
 def parse_task(text: str) -> Task:

@@ -49,7 +49,7 @@ class AdditiveOptions:
 
     def __post_init__(self) -> None:
         """Refuse bins outside ``1 .. MAX_BINS``."""
-        if not 1 <= self.bins <= MAX_BINS:
+        if type(self.bins) is not int or not 1 <= self.bins <= MAX_BINS:
             raise OptionError(f"bins = {self.bins} must be from 1 to {MAX_BINS}")
 
 

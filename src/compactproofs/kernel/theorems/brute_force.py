@@ -29,6 +29,7 @@ from .._tasks import ClassAutomaton, Task
 from .._tick import Tick, no_tick
 
 MAX_SEQUENCES = 1 << 32
+MAX_TOKENS = 100  # the recursion below is as deep
 _BLOCK = 1 << 17  # numbers per array: what stays in a core's cache
 
 
@@ -42,10 +43,10 @@ def brute_force(
     tables: VerifiedTables, task: Task, options: BruteForceOptions, tick: Tick = no_tick
 ) -> Proved:
     """Decide every sequence of the task; see the theorem above."""
-    if task.total > MAX_SEQUENCES:
+    if task.total > MAX_SEQUENCES or task.k > MAX_TOKENS:
         raise OptionError(
-            f"brute force over {task.v}^{task.k} = {task.total:.3g} sequences would not end (the "
-            f"limit is {MAX_SEQUENCES}): use --theorem additive"
+            f"brute force over {task.v}^{task.k} sequences would not end (at most {MAX_SEQUENCES} "
+            f"sequences of {MAX_TOKENS} tokens): use --theorem additive"
         )
     require_fit(task, tables)
     ledger = tables.start_ledger()
