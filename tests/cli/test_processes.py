@@ -61,3 +61,19 @@ def test_progress_is_drawn_on_a_terminal_and_only_there() -> None:
     assert b"proving additive" in drawn
     quiet = subprocess.run([*COMMAND, *arguments], capture_output=True)
     assert quiet.stderr == b"" and quiet.returncode == 0
+
+
+def test_a_certificate_holds_under_other_products_and_threads(tmp_path: Path) -> None:
+    """Another machine sums in another order: its enclosures differ, the verdict must not."""
+    out = tmp_path / "proof"
+    task = ["--task", "max:k=4,v=64"]
+    subprocess.run([*COMMAND, "prove", "max-of-4", *task, "--out", str(out)], check=True)
+    for core, threads in (("Nehalem", "1"), ("Haswell", "2")):
+        machine = os.environ | {"OPENBLAS_CORETYPE": core, "OPENBLAS_NUM_THREADS": threads}
+        done = subprocess.run(
+            [*COMMAND, "check", str(out), "--model", "max-of-4", *task],
+            env=machine,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0 and "PROVED" in done.stdout, done.stderr
