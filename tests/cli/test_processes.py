@@ -77,3 +77,17 @@ def test_a_certificate_holds_under_other_products_and_threads(tmp_path: Path) ->
             text=True,
         )
         assert done.returncode == 0 and "PROVED" in done.stdout, done.stderr
+
+
+def test_names_that_the_terminal_cannot_print_are_escaped(tmp_path: Path) -> None:
+    out = tmp_path / "pr\u00e9uve\u202e"
+    arguments = ["prove", "max-of-4", "--task", "max:k=4,v=64", "--out", str(out)]
+    for encoding in ("ascii:strict", "utf-8:strict"):
+        done = subprocess.run(
+            [*COMMAND, *arguments, "--force"],
+            env=os.environ | {"PYTHONIOENCODING": encoding},
+            capture_output=True,
+        )
+        assert done.returncode == 0 and done.stderr == b"", done.stderr
+        assert b"\\u202e" in done.stdout and b"\xe2\x80\xae" not in done.stdout
+    assert out.is_file()

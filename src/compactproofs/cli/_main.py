@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from io import TextIOWrapper
 from typing import Annotated
 
 import typer
@@ -45,6 +46,10 @@ def _options(
 
 def main() -> None:
     """Run the command line: exit 2 with one line for misuse, 130 for Ctrl-C."""
+    for stream in (sys.stdout, sys.stderr):
+        # A name that the terminal's encoding lacks is escaped, not a traceback after the work.
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(run(sys.argv[1:]))
 
 

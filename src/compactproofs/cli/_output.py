@@ -58,7 +58,7 @@ def print_lines(rows: Mapping[str, str]) -> None:
 
 def printable(text: str) -> str:
     """The text on one line, without what could move a cursor or be taken for other text."""
-    return "".join(c if " " <= c <= "~" else c.encode("unicode_escape").decode() for c in text)
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def describe(claim: Claim) -> dict[str, str]:

@@ -104,7 +104,7 @@ def _count_words(
 
 
 def _multiply(polynomial: int, factor: int, ledger: Ledger) -> int:
-    if factor & (factor - 1) == 0:  # one term with coefficient 1 (or none): a shift, not a product
+    if factor & (factor - 1) == 0:  # a power of two, mostly z^b alone, or 0: a shift is enough
         ledger.integer_sum(polynomial)
         return polynomial << (factor.bit_length() - 1) if factor else 0
     ledger.integer_product(polynomial, factor)
