@@ -8,6 +8,9 @@ import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+
+from .explain import find_witness
 from .kernel import (
     THEOREMS,
     IntegerTables,
@@ -17,6 +20,7 @@ from .kernel import (
     Task,
     Tick,
     Verdict,
+    VerifiedTables,
     check,
     encode_certificate,
     integer_tables,
@@ -24,6 +28,7 @@ from .kernel import (
     read_regular_file,
     require_fit,
     verify_tables,
+    witness_from,
 )
 
 
@@ -31,15 +36,17 @@ def prove(
     model: Model,
     task: Task,
     theorem: str = "additive",
-    options: Mapping[str, int] | None = None,
+    options: Mapping[str, int | str] | None = None,
     tick: Tick = no_tick,
-    tables: IntegerTables | None = None,
+    tables: IntegerTables | VerifiedTables | None = None,
+    witness: Mapping[str, np.ndarray] | None = None,
 ) -> Proved:
     """Prove a lower bound on the accuracy of ``model`` at ``task``.
 
     theorem: a name of ``kernel.THEOREMS``. options: its options by name, such as ``{"bins": 256}``.
     tick: called with the work done and the work in all; may raise to stop.
-    tables: the witness to count from; found here if not given. The kernel verifies it either way.
+    tables: the tables to count from; found here if not given. The kernel verifies them either way.
+    witness: the theorem's own tensors by name; searched for here if it cannot do without.
 
     Raises UserError: OptionError for an unknown theorem or option, TaskError if the task does not
     fit the model, EnclosureError if the weights leave float64's range.
@@ -50,8 +57,18 @@ def prove(
         raise OptionError(f"unknown theorem {theorem!r}: known are {', '.join(THEOREMS)}")
     require_fit(task, model)
     chosen = known.parse_options(dict(options or {}))
-    witness = integer_tables(model) if tables is None else tables
-    return known.prove(verify_tables(model, witness), task, chosen, tick)
+    if not known.from_tables:
+        found = find_witness(model, task, theorem, chosen) if witness is None else witness
+        return known.prove(model, task, chosen, tick, witness_from(known.witness, found))
+    taken = None
+    if witness is not None:
+        if known.witness is None:
+            raise OptionError(f"the theorem {theorem} takes no witness")
+        taken = witness_from(known.witness, witness)
+    if not isinstance(tables, VerifiedTables) or tables.model_sha256 != model.sha256:
+        claimed = tables.claimed if isinstance(tables, VerifiedTables) else tables
+        tables = verify_tables(model, integer_tables(model) if claimed is None else claimed)
+    return known.prove(tables, task, chosen, tick, taken)
 
 
 def check_destination(path: Path, *, force: bool = False) -> None:

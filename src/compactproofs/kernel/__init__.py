@@ -1,8 +1,8 @@
 """The trusted half: weights in, proved claims out. Imports nothing of the rest of the package.
 
 To trust one certificate, read ``_model`` (bytes to numbers), ``_enclosure`` and ``_integers``
-(numbers to exact integer tables), ``_tasks``, ``_margins``, ``_counting``, ``_claim`` and
-``_certificate``, and the one file under ``theorems`` that it names.
+(numbers to exact integer tables), ``_tasks``, ``_claim`` and ``_certificate``, the one file under
+``theorems`` that it names, and what that file imports (``_slack`` and ``_counting`` for most).
 """
 
 from ._certificate import Certificate as Certificate
@@ -39,8 +39,20 @@ from ._tasks import parse_task as parse_task
 from ._tick import Tick as Tick
 from ._tick import no_tick as no_tick
 from ._version import __version__ as __version__
+from ._witness import Witness as Witness
+from ._witness import witness_from as witness_from
 from .theorems import THEOREMS as THEOREMS
 from .theorems import AdditiveOptions as AdditiveOptions
 from .theorems import BruteForceOptions as BruteForceOptions
+from .theorems import CollapsedCubicOptions as CollapsedCubicOptions
+from .theorems import CollapsedSubcubicOptions as CollapsedSubcubicOptions
+from .theorems import CubicOptions as CubicOptions
+from .theorems import Theorem as Theorem
+from .theorems import WindowedOptions as WindowedOptions
+from .theorems import WindowWitness as WindowWitness
 from .theorems import additive as additive
 from .theorems import brute_force as brute_force
+from .theorems import collapsed_cubic as collapsed_cubic
+from .theorems import collapsed_subcubic as collapsed_subcubic
+from .theorems import cubic as cubic
+from .theorems import windowed as windowed

@@ -30,20 +30,31 @@ from ._safetensors import (
 from ._tasks import Task, parse_task
 from ._tick import Tick, no_tick
 from ._version import __version__
-from .theorems import THEOREMS
+from ._witness import Witness, witness_from
+from .theorems import THEOREMS, Theorem
 
 FORMAT: Final = 1
 _TEXTS = "distribution kernel metric model_sha256 semantics task task_sha256 theorem".split()
 _NUMBERS = "correct flops radius_flops total undecided unexplained_dimension".split()
 _FIELDS = {*_TEXTS, *_NUMBERS, "bound", "digest", "format", "options"}
 _DTYPES = dict.fromkeys(IntegerTables._fields, "I32") | {"shift": "F64", "grid": "I64"}
+_NAMES = {"int32": "I32", "int64": "I64", "float64": "F64"}
+_AXES = dict.fromkeys(IntegerTables._fields, "iqt") | {
+    "direct_low": "qx",
+    "direct_high": "qx",
+    "shift": "q",
+    "grid": "1",
+}
 
 
 class Certificate(NamedTuple):
     """What a file says; nothing of it is believed before ``check``."""
 
     claim: Claim
-    tables: IntegerTables
+    tables: IntegerTables | None
+    """None if the theorem goes back to the weights."""
+    witness: Witness | None
+    """The theorem's own tensors, if the file has any."""
 
 
 class Verdict(NamedTuple):
@@ -63,7 +74,10 @@ class Verdict(NamedTuple):
 def encode_certificate(proved: Proved) -> bytes:
     """The bytes of the certificate; equal proofs give equal bytes."""
     fields = claim_fields(proved.claim)
-    tensors = {name: np.ascontiguousarray(a) for name, a in proved.tables._asdict().items()}
+    arrays = {} if proved.tables is None else proved.tables._asdict()
+    if proved.witness is not None:
+        arrays |= proved.witness._asdict()
+    tensors = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     fields["digest"] = _digest(fields, tensors)
     return save(tensors, metadata={"claim": _canonical(fields)})
 
@@ -91,7 +105,8 @@ def _digest(fields: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> str
     digest = hashlib.sha256(f"compactproofs certificate {FORMAT}\n{text}".encode())
     for name in sorted(tensors):
         array = tensors[name]
-        digest.update(f"\n{name} {_DTYPES[name]} {list(array.shape)}\n".encode())
+        kind = _NAMES[array.dtype.name]
+        digest.update(f"\n{name} {kind} {list(array.shape)}\n".encode())
         digest.update(array.astype(array.dtype.newbyteorder("<")).tobytes())
     return digest.hexdigest()
 
@@ -111,20 +126,40 @@ def decode_certificate(data: bytes) -> Certificate:
         if set(fields) != _FIELDS:
             strange = min(set(fields) ^ _FIELDS)
             raise DamagedError(f"the claim's field {strange!r} is missing or unknown")
-        if set(stored) != set(_DTYPES):
-            strange = min(set(stored) ^ set(_DTYPES))
-            raise DamagedError(f"the tensor {strange!r} is missing or unknown")
+        claim = _claim_of(fields)
+        theorem = THEOREMS.get(claim.theorem)
+        dtypes = _expected_tensors(theorem, set(stored))
         tensors: dict[str, np.ndarray] = {}
-        for name, dtype in _DTYPES.items():
+        for name, dtype in dtypes.items():
             if stored[name].dtype != dtype:
                 raise DamagedError(f"tensor {name} has type {stored[name].dtype}, not {dtype}")
             raw = stored[name]
             tensors[name] = decode_floats(raw) if dtype == "F64" else decode_integers(raw, dtype)
         if _digest(fields, tensors) != fields["digest"]:
             raise DamagedError("its digest does not match its content: it was damaged or edited")
-        return Certificate(_claim_of(fields), _tables_of(tensors))
+        own = {name: tensors.pop(name) for name in list(tensors) if name not in _DTYPES}
+        return Certificate(
+            claim,
+            _tables_of(tensors) if tensors else None,
+            witness_from(theorem.witness, own) if own and theorem and theorem.witness else None,
+        )
     except DamagedError as error:
         raise MalformedError(str(error)) from None
+
+
+def _expected_tensors(theorem: Theorem | None, stored: set[str]) -> dict[str, str]:
+    """The tensors of a certificate of this theorem, with their types.
+
+    A theorem unknown to this version is read as if it had the tables alone.
+    """
+    expected = dict(_DTYPES) if theorem is None or theorem.from_tables else {}
+    if theorem is not None and theorem.witness is not None:
+        own = theorem.witness_types
+        if not theorem.from_tables or stored & set(own):
+            expected |= own
+    if stored != set(expected):
+        raise DamagedError(f"the tensor {min(stored ^ set(expected))!r} is missing or unknown")
+    return expected
 
 
 def _claim_of(fields: Mapping[str, Any]) -> Claim:
@@ -140,13 +175,20 @@ def _claim_of(fields: Mapping[str, Any]) -> Claim:
         raise DamagedError("the claim's options are not an object of options")
     claim = Claim(
         **values,
-        options=tuple((name, _whole(name, options[name])) for name in sorted(options)),
+        options=tuple((name, _option(name, options[name])) for name in sorted(options)),
     )
     if not 0 <= claim.correct <= claim.total or claim.total < 1:
         raise DamagedError(f"it claims {claim.correct} right of {claim.total} sequences")
     if fields["bound"] != f"{claim.bound.numerator}/{claim.bound.denominator}":
         raise DamagedError(f"its bound {fields['bound']!r} is not correct/total in lowest terms")
     return claim
+
+
+def _option(name: str, text: object) -> int | str:
+    """An option's value: a whole number, or the name of a part."""
+    if type(text) is str and re.fullmatch("[A-Za-z][A-Za-z0-9_+-]{0,80}", text):
+        return text
+    return _whole(name, text)
 
 
 def _whole(name: str, text: object) -> int:
@@ -165,14 +207,6 @@ def _tables_of(tensors: Mapping[str, np.ndarray]) -> IntegerTables:
     return IntegerTables(**tensors)
 
 
-_AXES = dict.fromkeys(IntegerTables._fields, "iqt") | {
-    "direct_low": "qx",
-    "direct_high": "qx",
-    "shift": "q",
-    "grid": "1",
-}
-
-
 def check(
     certificate: bytes, model: Model, task: Task | None = None, tick: Tick = no_tick
 ) -> Verdict:
@@ -181,7 +215,7 @@ def check(
     Cost: that of the theorem. Raises only for misuse that is no fault of the certificate.
     """
     try:
-        claim, tables = decode_certificate(certificate)
+        claim, tables, witness = decode_certificate(certificate)
     except MalformedError as error:
         return Verdict(Outcome.MALFORMED, str(error), None)
 
@@ -210,7 +244,8 @@ def check(
             raise OptionError(f"unknown theorem {claim.theorem!r} or task {claim.task!r}")
         require_fit(own_task, model)
         options = theorem.parse_options(dict(claim.options))
-        again = theorem.prove(verify_tables(model, tables), own_task, options, tick)
+        subject = model if tables is None else verify_tables(model, tables)
+        again = theorem.prove(subject, own_task, options, tick, witness)
     except MalformedError as error:
         return verdict(Outcome.MALFORMED, str(error))
     except (RejectedError, OptionError, TaskError) as error:

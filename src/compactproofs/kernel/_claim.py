@@ -13,6 +13,7 @@ from ._ledger import Ledger
 from ._model import Model
 from ._tasks import Task, is_task_name, meaning_digest, parse_task
 from ._version import __version__
+from ._witness import Witness, frozen_witness
 
 
 class Outcome(Enum):
@@ -40,7 +41,7 @@ class Claim:
     task: str
     task_sha256: str
     theorem: str
-    options: tuple[tuple[str, int], ...]
+    options: tuple[tuple[str, int | str], ...]
     correct: int
     """Sequences proved right: the answer's logit strictly exceeds every other."""
     total: int
@@ -85,13 +86,15 @@ _SEAL = object()
 class Proved(Immutable):
     """The only carrier of a bound: a claim whose computation has run to its end."""
 
-    __slots__ = ("by_class", "claim", "outcome", "tables")
+    __slots__ = ("by_class", "claim", "outcome", "tables", "witness")
 
     claim: Claim
     outcome: Outcome
     """PROVED, or VACUOUS if a constant answer is as accurate as the bound."""
-    tables: IntegerTables
-    """The witness that the theorem counted from."""
+    tables: IntegerTables | None
+    """The tables that the theorem counted from; None if it went back to the weights."""
+    witness: Witness | None
+    """What the theorem took besides, if anything: choices that make the bound tighter."""
     by_class: tuple[ClassCount, ...]
     """The same count class by class; a disjoint cover of all sequences."""
 
@@ -99,7 +102,8 @@ class Proved(Immutable):
         self,
         claim: Claim,
         outcome: Outcome,
-        tables: IntegerTables,
+        tables: IntegerTables | None,
+        witness: Witness | None,
         by_class: tuple[ClassCount, ...],
         *,
         seal: object,
@@ -107,7 +111,9 @@ class Proved(Immutable):
         """Only a theorem's ``conclude`` holds the seal."""
         if seal is not _SEAL:
             raise TypeError("Proved comes from a theorem alone; run prove(...)")
-        self._assign(claim=claim, outcome=outcome, tables=tables, by_class=by_class)
+        self._assign(
+            claim=claim, outcome=outcome, tables=tables, witness=witness, by_class=by_class
+        )
 
 
 def require_fit(task: Task, model: Model | VerifiedTables) -> None:
@@ -128,17 +134,19 @@ def require_fit(task: Task, model: Model | VerifiedTables) -> None:
 
 def conclude(
     theorem: str,
-    options: Mapping[str, int],
-    tables: VerifiedTables,
+    options: Mapping[str, int | str],
+    tables: VerifiedTables | Model,
     task: Task,
     by_class: list[ClassCount],
     undecided: int,
     unexplained_dimension: int,
     ledger: Ledger,
+    witness: Witness | None = None,
 ) -> Proved:
     """The last step of every theorem: add up classes that cover all sequences exactly once.
 
-    Refuses a task that the tables do not fit, whatever the theorem made of it.
+    tables: what the theorem counted from; the model itself if it went back to the weights.
+    Refuses a task that they do not fit, whatever the theorem made of it.
     """
     require_fit(task, tables)
     digest = meaning_digest(task)
@@ -156,7 +164,7 @@ def conclude(
         raise KernelDefectError(f"the classes do not cover the {task.total} sequences")
     correct = sum(part.correct for part in by_class)
     claim = Claim(
-        model_sha256=tables.model_sha256,
+        model_sha256=tables.sha256 if isinstance(tables, Model) else tables.model_sha256,
         task=task.name,
         task_sha256=digest,
         theorem=theorem,
@@ -169,4 +177,6 @@ def conclude(
         unexplained_dimension=unexplained_dimension,
     )
     outcome = Outcome.PROVED if correct > max(by_label.values()) else Outcome.VACUOUS
-    return Proved(claim, outcome, tables.claimed, tuple(by_class), seal=_SEAL)
+    claimed = None if isinstance(tables, Model) else tables.claimed
+    kept = None if witness is None else frozen_witness(witness)
+    return Proved(claim, outcome, claimed, kept, tuple(by_class), seal=_SEAL)

@@ -9,6 +9,7 @@ convolution is one exact integer product.
 
 from collections.abc import Iterator
 from math import prod
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Int64
@@ -27,12 +28,14 @@ def count_within_slack(
     budgets: list[int],
     bins: int,
     ledger: Ledger,
+    multiplicity: Int64[np.ndarray, " t"] | None = None,
 ) -> Iterator[int]:
     """For each row, an upper bound on the words of the class whose slack is within the budget.
 
     Counted when asked for: a caller that has seen enough rows pays for no more.
 
-    ``slack[row, i, t] >= 0`` belongs to the token whose letter is ``letters[t]``. With the bin
+    ``slack[row, i, t] >= 0`` belongs to the ``multiplicity[t]`` tokens (1 if not given) of letter
+    ``letters[t]`` that share column ``t``. With the bin
     width ``c = max(1, ceil(budget / bins))``, the words counted are those with
     ``sum_i floor(slack_i / c) <= floor(budget / c)``; every word with ``sum_i slack_i <= budget``
     is one of them, since a sum of floors is at most the floor of the sum.
@@ -41,20 +44,28 @@ def count_within_slack(
     """
     if bins < 1:
         raise OptionError(f"bins = {bins} must be at least 1")
+    sharing = np.ones(len(letters), dtype=np.int64) if multiplicity is None else multiplicity
     for row, budget in zip(slack, budgets, strict=True):
         width = max(1, -(-budget // bins))
         limit = budget // width
         binned = row // width
         inside = binned <= limit
         # No coefficient, nor the sum of all of them, exceeds the number of words it counts.
-        most = prod(max(1, tokens) for tokens in inside.sum(axis=1).tolist())
+        most = prod(max(1, tokens) for tokens in (np.asarray(inside) @ sharing).tolist())
         slot = max(4, (most.bit_length() + 8) // 8)  # bytes, one bit to spare; 4 hold any count
         if (limit + 1) * slot > _MAX_POLYNOMIAL:
             raise OptionError(
                 f"{bins} bins of counts up to 2^{most.bit_length()} are too many: use fewer bins"
             )
-        polynomials = _polynomials(words, binned, inside, letters, limit, slot, ledger)
+        polynomials = _polynomials(words, binned, inside, letters, sharing, limit, ledger)
         yield _count_words(words, polynomials, limit, slot, ledger)
+
+
+class _Polynomial(NamedTuple):
+    """Terms ``count z^bin`` with ``count > 0``, ascending bins."""
+
+    bins: list[int]
+    counts: list[int]
 
 
 def _polynomials(
@@ -62,27 +73,27 @@ def _polynomials(
     binned: Int64[np.ndarray, "i t"],
     inside: Bool[np.ndarray, "i t"],
     letters: Int64[np.ndarray, " t"],
+    multiplicity: Int64[np.ndarray, " t"],
     limit: int,
-    slot: int,
     ledger: Ledger,
-) -> Iterator[list[int]]:
-    """For each position one integer per letter; slot ``b`` counts the letter's tokens in bin b."""
+) -> Iterator[list[_Polynomial]]:
+    """For each position one polynomial per letter: how many of its tokens each bin holds."""
     of_letter = [np.flatnonzero(letters == letter) for letter in range(len(words.letters))]
     for bins, within in zip(np.asarray(binned), np.asarray(inside), strict=True):
-        at_position: list[int] = []
+        at_position: list[_Polynomial] = []
         for tokens in of_letter:
-            present = bins[tokens][within[tokens]]
+            present = tokens[within[tokens]]
             ledger.point(present.size)
-            slots = np.zeros((limit + 1, slot), dtype=np.uint8)
-            counts = np.bincount(present, minlength=limit + 1).astype("<u4")
-            slots[:, :4] = counts.view(np.uint8).reshape(-1, 4)
-            at_position.append(int.from_bytes(slots.tobytes(), "little"))
+            counts = np.zeros(limit + 1, dtype=np.int64)
+            np.add.at(counts, bins[present], multiplicity[present])
+            used = np.flatnonzero(counts)
+            at_position.append(_Polynomial(used.tolist(), counts[used].tolist()))
         yield at_position
 
 
 def _count_words(
     words: ClassAutomaton,
-    polynomials: Iterator[list[int]],
+    polynomials: Iterator[list[_Polynomial]],
     limit: int,
     slot: int,
     ledger: Ledger,
@@ -94,18 +105,37 @@ def _count_words(
         following: dict[int, int] = {}
         for state, targets in moves.items():
             for target, by_letter in targets.items():
-                factor = sum(at_position[letter] for letter in by_letter)
-                product = _multiply(reached.get(state, 0), factor, ledger) & mask
-                ledger.integer_sum(product)
-                following[target] = following.get(target, 0) + product
+                before = reached.get(state, 0)
+                for letter in by_letter:
+                    product = _multiply(before, at_position[letter], limit, slot, ledger) & mask
+                    ledger.integer_sum(product)
+                    following[target] = following.get(target, 0) + product
         reached = following
     # The digits of a number in base b add up to its remainder modulo b - 1.
     return sum(reached.values()) % ((1 << (8 * slot)) - 1)
 
 
-def _multiply(polynomial: int, factor: int, ledger: Ledger) -> int:
-    if factor & (factor - 1) == 0:  # a power of two, mostly z^b alone, or 0: a shift is enough
-        ledger.integer_sum(polynomial)
-        return polynomial << (factor.bit_length() - 1) if factor else 0
-    ledger.integer_product(polynomial, factor)
-    return polynomial * factor
+def _multiply(
+    polynomial: int, factor: _Polynomial, limit: int, slot: int, ledger: Ledger
+) -> int:
+    """The product, by the cheaper way: term by term, or as one product of packed integers."""
+    terms = len(factor.bins)
+    packed_limbs = -(-slot * (limit + 1) // 8)
+    if 3 * terms < packed_limbs or not polynomial:
+        total = 0
+        for at, count in zip(factor.bins, factor.counts, strict=True):
+            ledger.integer_sum(polynomial)  # the shift
+            term = polynomial << (8 * slot * at)
+            if count > 1:
+                ledger.integer_product(polynomial, count)
+                term *= count
+            if total:
+                ledger.integer_sum(term)
+            total += term
+        return total
+    slots = np.zeros((limit + 1, slot), dtype=np.uint8)
+    counts = np.array(factor.counts, dtype="<u4")
+    slots[factor.bins, :4] = counts.view(np.uint8).reshape(-1, 4)
+    packed = int.from_bytes(slots.tobytes(), "little")
+    ledger.integer_product(polynomial, packed)
+    return polynomial * packed

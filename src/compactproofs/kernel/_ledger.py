@@ -9,7 +9,7 @@ indexing, reshaping and choosing between computed values are free.
 from typing import Any, final
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float64, Int
 
 from ._errors import KernelDefectError
 
@@ -47,7 +47,7 @@ def _limbs(a: int) -> int:
 
 
 class Counted(np.ndarray):
-    """An int64 array that enters every ufunc applied to it into its ledger; otherwise an ndarray.
+    """An int64 or float64 array that enters every ufunc applied to it into its ledger.
 
     Results of ufuncs are counted arrays of the same ledger, so a chain of array arithmetic is
     counted without a word at the call site. Sums of int64 never wrap here by construction: each
@@ -60,6 +60,13 @@ class Counted(np.ndarray):
     def of(cls, values: Int[np.ndarray, "..."], ledger: Ledger) -> "Counted":
         """View ``values`` as int64 whose arithmetic is entered into ``ledger``."""
         counted = np.asarray(values, dtype=np.int64).view(cls)
+        counted.ledger = ledger
+        return counted
+
+    @classmethod
+    def of_floats(cls, values: Float64[np.ndarray, "..."], ledger: Ledger) -> "Counted":
+        """View float64 ``values`` likewise; which way they are rounded is the caller's business."""
+        counted = np.asarray(values, dtype=np.float64).view(cls)
         counted.ledger = ledger
         return counted
 
@@ -84,4 +91,6 @@ class Counted(np.ndarray):
             return out[0]
         if isinstance(result, np.ndarray) and result.dtype == np.int64:
             return Counted.of(result, ledger)
+        if isinstance(result, np.ndarray) and result.dtype == np.float64:
+            return Counted.of_floats(result, ledger)
         return result

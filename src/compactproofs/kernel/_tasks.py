@@ -239,6 +239,16 @@ class MaxOfK(Task):
         tokens = np.arange(self.v)
         return LabelAutomaton(np.maximum(tokens[:, None], tokens[None, :]), tokens)
 
+    def classes(self) -> Iterator[tuple[int, int, ClassAutomaton]]:
+        """The same as of any task, written down: all tokens up to ``m``, one of them ``m``."""
+        n = self.k - 1
+        for m in range(self.v):
+            below, upto = tuple(range(m)), tuple(range(m + 1))
+            if n:
+                some = ClassAutomaton(n, (below, (m,)), ((0, 1), (1, 1)), (False, True))
+                yield from ((q, m, some) for q in range(m))
+            yield m, m, ClassAutomaton(n, (upto,), ((0,),), (True,))
+
 
 _TASKS = {"max": MaxOfK}
 _MAX_V = 2048  # the automaton has v^2 entries

@@ -10,25 +10,53 @@ from .additive import AdditiveOptions as AdditiveOptions
 from .additive import additive as additive
 from .brute_force import BruteForceOptions as BruteForceOptions
 from .brute_force import brute_force as brute_force
+from .collapsed import CollapsedCubicOptions as CollapsedCubicOptions
+from .collapsed import CollapsedSubcubicOptions as CollapsedSubcubicOptions
+from .collapsed import collapsed_cubic as collapsed_cubic
+from .collapsed import collapsed_subcubic as collapsed_subcubic
+from .cubic import CubicOptions as CubicOptions
+from .cubic import cubic as cubic
+from .windowed import WindowedOptions as WindowedOptions
+from .windowed import WindowWitness as WindowWitness
+from .windowed import windowed as windowed
 
 
 class Theorem(NamedTuple):
-    """A function ``(tables, task, options, tick) -> Proved`` and the class of its options."""
+    """A function ``(subject, task, options, tick, witness) -> Proved`` and what it takes."""
 
     prove: Callable[..., Proved]
     options: type[Any]
+    from_tables: bool = True
+    """Whether the subject is a ``VerifiedTables``; otherwise the ``Model`` itself."""
+    witness: type[Any] | None = None
+    """The NamedTuple of the theorem's own tensors: optional if it counts from tables."""
+    witness_types: Mapping[str, str] = {}
+    """The type of each of them, as safetensors spells it."""
 
-    def parse_options(self, values: Mapping[str, int]) -> Any:
+    def parse_options(self, values: Mapping[str, int | str]) -> Any:
         """The options object with these values; refuses names that the theorem does not have."""
         names = [field.name for field in fields(self.options)]
         for name, value in values.items():
             if name not in names:
                 known = ", ".join(names) or "none"
                 raise OptionError(f"unknown option {name} = {value}: this theorem has {known}")
+        if hasattr(self.options, "parse"):
+            return self.options.parse(values)
         return self.options(**values)
 
 
 THEOREMS = {
     "additive": Theorem(additive, AdditiveOptions),
     "brute-force": Theorem(brute_force, BruteForceOptions),
+    "collapsed-cubic": Theorem(collapsed_cubic, CollapsedCubicOptions),
+    "collapsed-subcubic": Theorem(
+        collapsed_subcubic,
+        CollapsedSubcubicOptions,
+        witness=WindowWitness,
+        witness_types={"window": "I32"},
+    ),
+    "cubic": Theorem(cubic, CubicOptions),
+    "windowed": Theorem(
+        windowed, WindowedOptions, witness=WindowWitness, witness_types={"window": "I32"}
+    ),
 }

@@ -40,9 +40,13 @@ class BruteForceOptions:
 
 
 def brute_force(
-    tables: VerifiedTables, task: Task, options: BruteForceOptions, tick: Tick = no_tick
+    tables: VerifiedTables,
+    task: Task,
+    options: BruteForceOptions,
+    tick: Tick = no_tick,
+    witness: None = None,
 ) -> Proved:
-    """Decide every sequence of the task; see the theorem above."""
+    """Decide every sequence of the task; see the theorem above. It takes no witness."""
     if task.total > MAX_SEQUENCES or task.k > MAX_TOKENS:
         raise OptionError(
             f"brute force over {task.v}^{task.k} sequences would not end (at most {MAX_SEQUENCES} "

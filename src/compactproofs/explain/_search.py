@@ -1,0 +1,22 @@
+"""The witness of a theorem: its own tensors, found by the search that belongs to it."""
+
+from typing import Any
+
+import numpy as np
+
+from ..kernel import Model, Task, Tick, no_tick
+
+
+def find_witness(
+    model: Model, task: Task, theorem: str, options: Any, tick: Tick = no_tick
+) -> dict[str, np.ndarray]:
+    """The tensors by name; empty for a theorem that needs none.
+
+    options: the options object of the theorem. Cost: that of the search, which is not counted as
+    length of the proof.
+    """
+    if theorem == "subcubic":
+        from .subcubic import find_subcubic_witness
+
+        return find_subcubic_witness(model, task, options, tick)._asdict()
+    return {}
