@@ -18,6 +18,7 @@ from .kernel import (
     OptionError,
     Proved,
     Task,
+    Theorem,
     Tick,
     Verdict,
     VerifiedTables,
@@ -52,9 +53,7 @@ def prove(
     fit the model, EnclosureError if the weights leave float64's range.
     Cost: that of the theorem; see its docstring.
     """
-    known = THEOREMS.get(theorem)
-    if known is None:
-        raise OptionError(f"unknown theorem {theorem!r}: known are {', '.join(THEOREMS)}")
+    known = known_theorem(theorem)
     require_fit(task, model)
     chosen = known.parse_options(dict(options or {}))
     if not known.from_tables:
@@ -69,6 +68,14 @@ def prove(
         claimed = tables.claimed if isinstance(tables, VerifiedTables) else tables
         tables = verify_tables(model, integer_tables(model) if claimed is None else claimed)
     return known.prove(tables, task, chosen, tick, taken)
+
+
+def known_theorem(name: str) -> Theorem:
+    """The theorem of that name; OptionError with the names there are."""
+    known = THEOREMS.get(name)
+    if known is None:
+        raise OptionError(f"unknown theorem {name!r}: known are {', '.join(THEOREMS)}")
+    return known
 
 
 def check_destination(path: Path, *, force: bool = False) -> None:

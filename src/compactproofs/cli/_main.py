@@ -10,6 +10,7 @@ import typer
 from ..kernel import UserError, __version__
 from . import _output
 from ._check import check
+from ._frontier import frontier
 from ._prove import prove
 from ._show import show
 from ._train import train
@@ -21,7 +22,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for command in (prove, check, show, train):
+for command in (prove, check, show, frontier, train):
     app.command()(command)
 
 

@@ -10,7 +10,14 @@ from typing import Annotated
 import typer
 
 from .. import _proving
-from ..kernel import OptionError, integer_tables, load_model, parse_task, require_fit
+from ..kernel import (
+    THEOREMS,
+    OptionError,
+    integer_tables,
+    load_model,
+    parse_task,
+    require_fit,
+)
 from ..models import resolve_model
 from . import _output
 
@@ -20,9 +27,28 @@ _SEMANTICS = ("real",)
 def prove(
     model: Annotated[str, _output.Model],
     task: Annotated[str, typer.Option(help="As max:k=4,v=64.")],
-    theorem: Annotated[str, typer.Option(help="additive or brute-force.")] = "additive",
+    theorem: Annotated[str, typer.Option(help=f"One of {', '.join(THEOREMS)}.")] = "additive",
     bins: Annotated[
-        int | None, typer.Option(help="Slack bins of additive (default 128): more, tighter.")
+        int | None,
+        typer.Option(help="Slack bins of additive, windowed and collapsed: more, tighter."),
+    ] = None,
+    window: Annotated[
+        int | None,
+        typer.Option(help="Tokens below the label that windowed and collapsed-subcubic look at."),
+    ] = None,
+    direct: Annotated[
+        str | None, typer.Option(help="Direct-path part of subcubic (default max_diff_exact).")
+    ] = None,
+    averaging: Annotated[
+        str | None, typer.Option(help="Averaging part of subcubic (default mean_query+diff).")
+    ] = None,
+    attention_error: Annotated[
+        str | None,
+        typer.Option(help="Attention part of subcubic (default exact_EQKE+max_diff_exact)."),
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(help="Refine additive class by class: FLOPs (2e8) or seconds (5s)."),
     ] = None,
     semantics: Annotated[str, typer.Option(help="real: exact numbers, real exp.")] = "real",
     at_least: Annotated[
@@ -38,17 +64,36 @@ def prove(
             f"semantics {semantics!r} is not built yet: use --semantics {' or '.join(_SEMANTICS)}"
         )
     wanted = _threshold(at_least)
+    given = {
+        "bins": bins,
+        "window": window,
+        "direct": direct,
+        "averaging": averaging,
+        "attention_error": attention_error,
+    }
+    options = {name: value for name, value in given.items() if value is not None}
+    known = _proving.known_theorem(theorem)
+    chosen = known.parse_options(options)
+    if budget is not None and theorem != "additive":
+        raise OptionError(f"--budget refines the theorem additive alone, not {theorem}")
     if out is not None:
         _proving.check_destination(out, force=force)
     began = time.perf_counter()
     network = load_model(resolve_model(model))
     goal = parse_task(task)
     require_fit(goal, network)
-    tables = integer_tables(network)
+    tables = integer_tables(network) if known.from_tables else None
+    if budget is not None:
+        from ..explain.refine import parse_budget, refine
+
+        with _output.progress("refining") as tick:
+            witness = refine(network, goal, parse_budget(budget), tick)
+    else:
+        with _output.progress("searching") as tick:
+            witness = _proving.find_witness(network, goal, theorem, chosen, tick) or None
     found = time.perf_counter()
-    options = {} if bins is None else {"bins": bins}
     with _output.progress(f"proving {theorem}") as tick:
-        proved = _proving.prove(network, goal, theorem, options, tick, tables)
+        proved = _proving.prove(network, goal, theorem, options, tick, tables, witness)
     ended = time.perf_counter()
     if out is not None:
         _proving.write_certificate(proved, out, force=force)

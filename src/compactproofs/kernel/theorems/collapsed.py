@@ -60,7 +60,7 @@ from .windowed import WindowWitness, require_window, windows
 class CollapsedCubicOptions:
     """How finely slack is counted."""
 
-    bins: int = 128
+    bins: int = 256
 
     def __post_init__(self) -> None:
         """Refuse bins outside ``1 .. MAX_BINS``."""
@@ -74,7 +74,7 @@ class CollapsedSubcubicOptions:
     """How many tokens below the label are treated one by one, and how finely slack is counted."""
 
     window: int = 16
-    bins: int = 64
+    bins: int = 256
 
     def __post_init__(self) -> None:
         """Refuse a window outside ``1 .. MAX_WINDOW`` and bins outside ``1 .. MAX_BINS``."""
@@ -245,6 +245,7 @@ def collapsed_subcubic(
             prefixes = weights.prefixes(query, spread) if task.k > 1 else None
             for _, label, words in classes:
                 far = min(label - int(window[query, label]), task.v - 1)
+                far = -1 if prefixes is None else far
                 terms = _terms(parts, weights, prefixes, spread, query, label, words, far)
                 wrong = min(words.size, wrong_words(terms, words, options.bins, ledger))
                 yield ClassCount(query, label, words.size, words.size - wrong)

@@ -140,7 +140,7 @@ def _fillings(
         return -((-(weight * bracket)) >> np.minimum(by, 63))
 
     by_query = unit - at[query, -1]
-    base = upper(low[query, -1], high[query, -1], c[:, query, None], by_query)  # [m, z]
+    base = upper(low[query, -1:], high[query, -1:], c[:, query, None], by_query)  # [m, z]
     own = c[np.arange(len(labels)), labels][:, None, None]
     largest = upper(
         low[labels, None, :-1], high[labels, None, :-1], own, unit[..., None] - at[labels, None, :-1]

@@ -198,7 +198,7 @@ class QueryProducts(NamedTuple):
         unit = max(highest, DEEPEST) + self.headroom
         wrong = [x for x in range(len(self.own_high)) if x != label]
         at_query = in_units_up(self.own_high[wrong], unit) - in_units_down(
-            self.own_low[label], unit
+            self.own_low[label : label + 1], unit
         )
         before = in_units_up(self.high[:, near][:, :, wrong], unit) - in_units_down(
             self.low[:, near, label][:, :, None], unit
