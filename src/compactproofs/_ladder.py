@@ -76,9 +76,7 @@ def _strategy(theorem: str, family: str, **options: int | str) -> Strategy:
 
 def _subcubic(direct: str, averaging: str, error: str) -> Strategy:
     family = ", ".join(part for part in (ERRORS[error], DIRECTS[direct]) if part) or "subcubic"
-    return _strategy(
-        "subcubic", family, direct=direct, averaging=averaging, attention_error=error
-    )
+    return _strategy("subcubic", family, direct=direct, averaging=averaging, attention_error=error)
 
 
 def subcubic_strategies() -> list[Strategy]:
@@ -97,10 +95,7 @@ _OURS = (
         for window, bins in ((4, 32), (8, 64), (8, 256), (16, 512))
     ),
     *(_strategy("collapsed-cubic", "collapsed cubic", bins=bins) for bins in (32, 256)),
-    *(
-        _strategy("windowed", "windowed", window=window, bins=256)
-        for window in (1, 2, 4, 8, 16)
-    ),
+    *(_strategy("windowed", "windowed", window=window, bins=256) for window in (1, 2, 4, 8, 16)),
     *(_strategy("additive", "additive", bins=bins) for bins in (128, 1024)),
 )
 _CUBIC = _strategy("cubic", "cubic")

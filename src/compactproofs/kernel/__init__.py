@@ -47,6 +47,8 @@ from .theorems import BruteForceOptions as BruteForceOptions
 from .theorems import CollapsedCubicOptions as CollapsedCubicOptions
 from .theorems import CollapsedSubcubicOptions as CollapsedSubcubicOptions
 from .theorems import CubicOptions as CubicOptions
+from .theorems import SubcubicOptions as SubcubicOptions
+from .theorems import SubcubicWitness as SubcubicWitness
 from .theorems import Theorem as Theorem
 from .theorems import WindowedOptions as WindowedOptions
 from .theorems import WindowWitness as WindowWitness
@@ -55,4 +57,5 @@ from .theorems import brute_force as brute_force
 from .theorems import collapsed_cubic as collapsed_cubic
 from .theorems import collapsed_subcubic as collapsed_subcubic
 from .theorems import cubic as cubic
+from .theorems import subcubic as subcubic
 from .theorems import windowed as windowed

@@ -115,9 +115,7 @@ def _count_words(
     return sum(reached.values()) % ((1 << (8 * slot)) - 1)
 
 
-def _multiply(
-    polynomial: int, factor: _Polynomial, limit: int, slot: int, ledger: Ledger
-) -> int:
+def _multiply(polynomial: int, factor: _Polynomial, limit: int, slot: int, ledger: Ledger) -> int:
     """The product, by the cheaper way: term by term, or as one product of packed integers."""
     terms = len(factor.bins)
     packed_limbs = -(-slot * (limit + 1) // 8)

@@ -16,6 +16,9 @@ from .collapsed import collapsed_cubic as collapsed_cubic
 from .collapsed import collapsed_subcubic as collapsed_subcubic
 from .cubic import CubicOptions as CubicOptions
 from .cubic import cubic as cubic
+from .subcubic import SubcubicOptions as SubcubicOptions
+from .subcubic import SubcubicWitness as SubcubicWitness
+from .subcubic import subcubic as subcubic
 from .windowed import WindowedOptions as WindowedOptions
 from .windowed import WindowWitness as WindowWitness
 from .windowed import windowed as windowed
@@ -56,6 +59,13 @@ THEOREMS = {
         witness_types={"window": "I32"},
     ),
     "cubic": Theorem(cubic, CubicOptions),
+    "subcubic": Theorem(
+        subcubic,
+        SubcubicOptions,
+        from_tables=False,
+        witness=SubcubicWitness,
+        witness_types={n: "I32" if n == "gap" else "F64" for n in SubcubicWitness._fields},
+    ),
     "windowed": Theorem(
         windowed, WindowedOptions, witness=WindowWitness, witness_types={"window": "I32"}
     ),

@@ -143,9 +143,14 @@ def _fillings(
     base = upper(low[query, -1:], high[query, -1:], c[:, query, None], by_query)  # [m, z]
     own = c[np.arange(len(labels)), labels][:, None, None]
     largest = upper(
-        low[labels, None, :-1], high[labels, None, :-1], own, unit[..., None] - at[labels, None, :-1]
+        low[labels, None, :-1],
+        high[labels, None, :-1],
+        own,
+        unit[..., None] - at[labels, None, :-1],
     )  # [m, z, i]
-    smaller = upper(low[None, :, :-1], high[None, :, :-1], c[..., None], unit[..., None] - at[:, :-1])
+    smaller = upper(
+        low[None, :, :-1], high[None, :, :-1], c[..., None], unit[..., None] - at[:, :-1]
+    )
     difference = smaller - largest
     ledger.point(difference.size * max(1, (k - 1).bit_length()))  # the sort
     descending = -np.sort(-np.asarray(difference), axis=-1)
