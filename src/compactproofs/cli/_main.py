@@ -13,6 +13,7 @@ from ._check import check
 from ._frontier import frontier
 from ._prove import prove
 from ._show import show
+from ._sweep import sweep
 from ._train import train
 
 app = typer.Typer(
@@ -22,7 +23,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for command in (prove, check, show, frontier, train):
+for command in (prove, check, show, frontier, train, sweep):
     app.command()(command)
 
 
