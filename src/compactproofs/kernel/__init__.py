@@ -47,6 +47,7 @@ from .theorems import BruteForceOptions as BruteForceOptions
 from .theorems import CollapsedCubicOptions as CollapsedCubicOptions
 from .theorems import CollapsedSubcubicOptions as CollapsedSubcubicOptions
 from .theorems import CubicOptions as CubicOptions
+from .theorems import EffortWitness as EffortWitness
 from .theorems import SubcubicOptions as SubcubicOptions
 from .theorems import SubcubicWitness as SubcubicWitness
 from .theorems import Theorem as Theorem

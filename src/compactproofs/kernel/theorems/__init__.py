@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from .._claim import Proved as Proved
 from .._errors import OptionError
 from .additive import AdditiveOptions as AdditiveOptions
+from .additive import EffortWitness as EffortWitness
 from .additive import additive as additive
 from .brute_force import BruteForceOptions as BruteForceOptions
 from .brute_force import brute_force as brute_force
@@ -49,7 +50,9 @@ class Theorem(NamedTuple):
 
 
 THEOREMS = {
-    "additive": Theorem(additive, AdditiveOptions),
+    "additive": Theorem(
+        additive, AdditiveOptions, witness=EffortWitness, witness_types={"effort": "I32"}
+    ),
     "brute-force": Theorem(brute_force, BruteForceOptions),
     "collapsed-cubic": Theorem(collapsed_cubic, CollapsedCubicOptions),
     "collapsed-subcubic": Theorem(

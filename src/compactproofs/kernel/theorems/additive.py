@@ -5,26 +5,33 @@ the integer bounds of ``_margins``, over the tokens ``t`` that occur in words of
 (``_slack``), with one column for each token, bounds the words that are wrong; the rest of the
 class is right.
 
+*Anytime.* A witness may say for each class how much work to spend: the theorem is sound for every
+choice, so the search for a good one is free.
+
 Proof: docs/theory.md, T4 and T5. Cost: O(v^3 x k) for the maxima, plus at most
-``O(k bins min(v, bins))`` for each ``(q, m, x)`` not excluded by the worst case; independent of
-``v^k``.
+``O(k bins min(v, bins))`` for each ``(q, m, x)`` not excluded by the worst case, plus enumeration
+where asked for; independent of ``v^k`` without it.
 """
 
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from operator import itemgetter
-from typing import final
+from typing import NamedTuple, final
 
 import numpy as np
+from jaxtyping import Int, Int32
 
 from .._claim import ClassCount, Proved, conclude, require_fit
-from .._errors import OptionError
+from .._errors import MalformedError, OptionError
 from .._integers import VerifiedTables
+from .._ledger import Ledger
 from .._margins import Margins
-from .._slack import Terms, wrong_words
+from .._remainder import remaining_words
+from .._slack import Terms, worst_word, wrong_words
 from .._tables import unexplained_dimension
 from .._tasks import ClassAutomaton, Task
 from .._tick import Tick, no_tick
+from .._witness import require_array
 
 MAX_BINS = 65536
 
@@ -42,25 +49,43 @@ class AdditiveOptions:
             raise OptionError(f"bins = {self.bins} must be from 1 to {MAX_BINS}")
 
 
+SKIP = 0
+"""Nothing is proved of the class, at no cost."""
+WORST_CASE = -1
+"""All of the class is right, or nothing is proved of it."""
+ENUMERATE = -2
+"""The words that the worst case leaves open are listed (``_remainder``)."""
+OPEN_PREFIXES = 1 << 19
+"""Beyond so many open prefixes at one position an enumeration is given up: nothing is proved."""
+
+
+class EffortWitness(NamedTuple):
+    """For each class a number of bins, or one of the codes above."""
+
+    effort: Int32[np.ndarray, "q m"]
+
+
 def additive(
     tables: VerifiedTables,
     task: Task,
     options: AdditiveOptions,
     tick: Tick = no_tick,
-    witness: None = None,
+    witness: EffortWitness | None = None,
 ) -> Proved:
     """Prove a lower bound on the accuracy by the theorem above."""
     require_fit(task, tables)
+    effort = _efforts(witness, options.bins, task.v, tables.d_vocab_out)
     ledger = tables.start_ledger()
     by_class: list[ClassCount] = []
     labels = len(set(task.automaton.label.tolist()))
     for done, (label, classes) in enumerate(groupby(task.classes(), key=itemgetter(1))):
         tick(done, labels)
-        margins = Margins(tables, label, ledger)
+        margins = Margins(tables, label, ledger) if effort[:, label].any() else None
         for query, _, words in classes:
-            size = words.size
-            terms = class_terms(margins, query, words)
-            wrong = min(size, wrong_words(terms, words, options.bins, ledger))
+            size, spent = words.size, int(effort[query, label])
+            wrong = size
+            if margins is not None and spent != SKIP:
+                wrong = wrong_of_class(margins, query, words, spent, ledger)
             by_class.append(ClassCount(query, label, size, size - wrong))
     return conclude(
         theorem="additive",
@@ -71,7 +96,39 @@ def additive(
         undecided=task.total - sum(part.correct for part in by_class),
         unexplained_dimension=unexplained_dimension(task.v, task.k, tables.d_vocab_out),
         ledger=ledger,
+        witness=witness,
     )
+
+
+def _efforts(
+    witness: EffortWitness | None, bins: int, v: int, outputs: int
+) -> Int[np.ndarray, "q m"]:
+    if witness is None:
+        return np.full((v, outputs), bins)
+    effort = require_array("effort", witness.effort, np.int32, (v, outputs))
+    if (effort < ENUMERATE).any() or (effort > MAX_BINS).any():
+        raise MalformedError(
+            f"tensor effort holds {int(effort.min())} to {int(effort.max())}: it may hold "
+            f"{ENUMERATE}, {WORST_CASE}, {SKIP} and numbers of bins up to {MAX_BINS}"
+        )
+    return effort
+
+
+def wrong_of_class(
+    margins: Margins, query: int, words: ClassAutomaton, effort: int, ledger: Ledger
+) -> int:
+    """An upper bound on the words of a class that are wrong; its size at most."""
+    terms = class_terms(margins, query, words)
+    if effort == ENUMERATE:
+        worst = np.asarray(worst_word(terms, words))
+        ledger.point(worst.size)
+        at_risk = np.flatnonzero(worst >= 0)
+        if not at_risk.size:
+            return 0
+        narrowed = Terms(terms.at_query[at_risk], terms.before[:, :, at_risk], terms.letter_of)
+        return remaining_words(narrowed, words, OPEN_PREFIXES, ledger)
+    bins = 0 if effort == WORST_CASE else effort
+    return min(words.size, wrong_words(terms, words, bins, ledger))
 
 
 def class_terms(margins: Margins, query: int, words: ClassAutomaton) -> Terms:
