@@ -119,9 +119,7 @@ def run(pieces: list[Piece], processes: int, *, skip_corrupt: bool) -> None:
         settings = SweepSettings(task=piece.task, strategies=piece.strategies)
         path = RESULTS / f"{piece.name}.jsonl"
         seeds = parse_seeds(piece.seeds)
-        for result in sweep(
-            settings, seeds, path, processes=processes, skip_corrupt=skip_corrupt
-        ):
+        for result in sweep(settings, seeds, path, processes=processes, skip_corrupt=skip_corrupt):
             print(f"{piece.name} seed {result['seed']}: {result['seconds']} s", flush=True)
 
 
@@ -134,11 +132,11 @@ def page() -> str:
     lines = [
         "# The ladder of proofs, over many models",
         "",
-        "Made by `benchmarks/sweep.py` from `benchmarks/results/sweep/*.jsonl`; every number is read",
-        "from there. *Normalised* is the proved bound over the model's accuracy: exact (brute force)",
-        "at K=4, sampled (1,000,000 sequences) above. For each model the best strategy of a family",
-        "counts; mean +- sample standard deviation over models. *Paper*: the authors' result files,",
-        "151 models each, trained by the same recipe from other seeds.",
+        "Made by `benchmarks/sweep.py` from `benchmarks/results/sweep/*.jsonl`; every number is",
+        "read from there. *Normalised* is the proved bound over the model's accuracy: exact (brute",
+        "force) at K=4, sampled (1,000,000 sequences) above. For each model the best strategy of a",
+        "family counts; mean +- sample standard deviation over models. *Paper*: the authors' own",
+        "results, 151 models each, trained by the same recipe from other seeds.",
         "",
     ]
     for piece in PIECES:
@@ -163,7 +161,8 @@ def _table(piece: Piece, results: list[dict[str, Any]]) -> list[str]:
         f"Accuracy ({kind}): {mean:.4f} +- {std:.4f}"
         + (f"; paper {paper[0]:.4f} +- {paper[1]:.4f}." if paper else "."),
         "",
-        "| family | normalised bound | standard error | paper | log2 FLOPs | unexplained dimension |",
+        "| family | normalised bound | standard error | paper | log2 FLOPs "
+        "| unexplained dimension |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for family in FAMILIES:
@@ -186,13 +185,11 @@ def _all_strategies(results: list[dict[str, Any]]) -> list[str]:
         for point in result["points"]:
             by_name.setdefault(point["name"], []).append(point)
     count = len(results)
-    on_frontier = {
-        name: sum(name in result["pareto"] for result in results) for name in by_name
-    }
+    on_frontier = {name: sum(name in result["pareto"] for result in results) for name in by_name}
     lines = [
         f"## Every strategy, K=4: {count} models",
         "",
-        "Mean normalised bound, FLOPs, unexplained dimension, seconds of search and of verification,",
+        "Mean normalised bound, FLOPs, unexplained dimension, seconds of search and verification,",
         "and on how many models no other strategy has as good a bound with as few FLOPs.",
         "",
         "| strategy | bound | log2 FLOPs | dimension | search s | verify s | on the frontier |",

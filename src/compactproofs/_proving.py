@@ -22,6 +22,7 @@ from .kernel import (
     Tick,
     Verdict,
     VerifiedTables,
+    Witness,
     check,
     encode_certificate,
     integer_tables,
@@ -58,16 +59,18 @@ def prove(
     chosen = known.parse_options(dict(options or {}))
     if not known.from_tables:
         found = find_witness(model, task, theorem, chosen) if witness is None else witness
-        return known.prove(model, task, chosen, tick, witness_from(known.witness, found))
-    taken = None
-    if witness is not None:
-        if known.witness is None:
-            raise OptionError(f"the theorem {theorem} takes no witness")
-        taken = witness_from(known.witness, witness)
+        return known.prove(model, task, chosen, tick, _typed(theorem, known, found))
+    taken = None if witness is None else _typed(theorem, known, witness)
     if not isinstance(tables, VerifiedTables) or tables.model_sha256 != model.sha256:
         claimed = tables.claimed if isinstance(tables, VerifiedTables) else tables
         tables = verify_tables(model, integer_tables(model) if claimed is None else claimed)
     return known.prove(tables, task, chosen, tick, taken)
+
+
+def _typed(name: str, theorem: Theorem, arrays: Mapping[str, np.ndarray]) -> Witness:
+    if theorem.witness is None:
+        raise OptionError(f"the theorem {name} takes no witness")
+    return witness_from(theorem.witness, arrays)
 
 
 def known_theorem(name: str) -> Theorem:

@@ -69,15 +69,17 @@ def read_results(path: Path, *, skip_corrupt: bool = False) -> list[dict[str, An
     found: list[dict[str, Any]] = []
     lines = path.read_bytes().split(b"\n")
     cut = lines.pop()
-    for number, line in enumerate([*lines, *([cut] if cut else [])], start=1):
-        fault = ""
+    if cut:
+        lines.append(cut)
+    for number, line in enumerate(lines, start=1):
+        fault, result = "", {}
         try:
             result = json.loads(line)
             if not isinstance(result, dict) or not {"settings", "seed", "points"} <= set(result):
                 fault = "is no result of a sweep"
         except ValueError:
-            result, fault = None, "is not JSON"
-        if cut and number == len(lines) + 1:
+            fault = "is not JSON"
+        if cut and number == len(lines):
             fault = "was cut off before its end"
         if not fault:
             found.append(result)
@@ -154,9 +156,7 @@ def run_seed(shard: tuple[SweepSettings, int]) -> dict[str, Any]:
     )
     training = time.perf_counter() - began
     with tempfile.TemporaryDirectory() as folder:
-        model = load_model(
-            save_model(Path(folder) / "model", trained.config, trained.tensors)
-        )
+        model = load_model(save_model(Path(folder) / "model", trained.config, trained.tensors))
     chosen = _ladder.strategies(settings.strategies)
     found = _ladder.measure(
         model, task, chosen, samples=settings.samples, name=f"{task.name} seed {seed}"

@@ -140,7 +140,7 @@ def test_a_vacuous_bound_says_so_and_exits_0(
     ("arguments", "words"),
     [
         (["--semantics", "float32"], ["float32", "real"]),
-        (["--theorem", "cubic"], ["cubic", "additive, brute-force"]),
+        (["--theorem", "cubik"], ["cubik", "additive, brute-force", "windowed"]),
         (["--bins", "0"], ["bins = 0"]),
         (["--bins", "many"], ["many"]),
         (["--theorem", "brute-force", "--bins", "9"], ["bins = 9"]),

@@ -173,6 +173,7 @@ def test_another_witness_gives_only_what_the_kernel_counts_from_it() -> None:
     """A wider table may be honest; then the claim must be the one that follows from it."""
     model = _model(7)
     proof = prove(model, TASK)
+    assert proof.tables is not None
     wide = proof.tables._replace(value_high=proof.tables.value_high + (1 << 27))
     weaker = prove(model, TASK, tables=wide)
     assert weaker.claim.correct < proof.claim.correct

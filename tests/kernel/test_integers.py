@@ -277,7 +277,7 @@ def test_only_a_theorem_makes_a_proved_claim() -> None:
     claim = replace(proved.claim, correct=proved.claim.total)
     for seal in (None, object(), _integers._SEAL):
         with pytest.raises(TypeError, match="theorem alone"):
-            Proved(claim, proved.outcome, proved.tables, proved.by_class, seal=seal)
+            Proved(claim, proved.outcome, proved.tables, None, proved.by_class, seal=seal)
 
 
 def test_verified_tables_cannot_be_changed_afterwards() -> None:

@@ -7,16 +7,23 @@ from typing import Any
 
 import numpy as np
 
+from subcubic_witnesses import blank_subcubic_witness, random_subcubic_witness
+
 from . import laws
-from .cases import imagined_cases, real_cases
+from .cases import imagined_cases, real_cases, subcubic_cases
 from .tasks import make_task
 from .witnesses import sealed, widened
 
 BINS = (1, 6, 128)
 
 
-def attack(kernel: ModuleType) -> Iterator[str]:
-    """Violations of soundness, one line each; a sound kernel gives none."""
+def attack(kernel: ModuleType, *, low_rank_first: bool = False) -> Iterator[str]:
+    """Violations of soundness, one line each; a sound kernel gives none.
+
+    low_rank_first: begin where a defect of the sub-cubic family shows.
+    """
+    if low_rank_first:
+        yield from of_subcubic(kernel)
     for law in (
         laws.shifts,
         laws.rounding_of_integers,
@@ -31,19 +38,48 @@ def attack(kernel: ModuleType) -> Iterator[str]:
         yield from law(kernel)
     yield from against_integers(kernel)
     yield from against_truth(kernel)
+    yield from of_subcubic(kernel)
     yield from blocks_of_brute_force(kernel)
 
 
+def of_tables(
+    kernel: ModuleType, tables: Any, task: Any, rng: np.random.Generator
+) -> Iterator[Any]:
+    """What every theorem that counts from any tables proves, with options and witnesses drawn."""
+    v, x = tables.d_vocab, tables.d_vocab_out
+    for bins in BINS:
+        yield kernel.additive(tables, task, kernel.AdditiveOptions(bins))
+    effort = rng.choice([-2, -2, -1, 0, 1, 7, 200], (v, x)).astype(np.int32)
+    options = kernel.AdditiveOptions()
+    yield kernel.additive(tables, task, options, witness=kernel.EffortWitness(effort))
+    yield kernel.additive(
+        tables, task, options, witness=kernel.EffortWitness(np.full((v, x), -2, dtype=np.int32))
+    )
+    bins = int(rng.choice([1, 6, 128, 4000]))
+    yield kernel.collapsed_cubic(tables, task, kernel.CollapsedCubicOptions(bins))
+    for theorem, kind in (
+        (kernel.windowed, kernel.WindowedOptions),
+        (kernel.collapsed_subcubic, kernel.CollapsedSubcubicOptions),
+    ):
+        for window in (1, 2):
+            yield theorem(tables, task, kind(window, bins))
+        drawn = rng.integers(1, v + 2, (v, x)).astype(np.int32)
+        yield theorem(tables, task, kind(), witness=kernel.WindowWitness(drawn))
+
+
 def against_integers(kernel: ModuleType, every: int = 1) -> Iterator[str]:
-    """Both theorems on extreme tables against exact sums of the same integers."""
+    """The theorems on extreme tables against exact sums of the same integers."""
+    rng = np.random.default_rng(5)
     for n, case in enumerate(imagined_cases()[::every]):
         task = make_task(kernel, case.task, case.k, case.v).task
         tables = sealed(kernel, case.tables)
-        for bins in BINS:
-            proved = kernel.additive(tables, task, kernel.AdditiveOptions(bins))
+        for proved in of_tables(kernel, tables, task, rng):
             for q, m, size, correct in proved.by_class:
                 if size != case.counts[q, m][0] or correct > case.counts[q, m][1]:
-                    yield f"additive, tables {n}: {correct} of class ({q}, {m}) {case.counts[q, m]}"
+                    yield (
+                        f"{proved.claim.theorem}, tables {n}: {correct} of class ({q}, {m}) "
+                        f"{case.counts[q, m]}"
+                    )
         proved = kernel.brute_force(tables, task, kernel.BruteForceOptions())
         for q, m, _, correct in proved.by_class:
             if correct > case.counts[q, m][1]:
@@ -54,19 +90,36 @@ def against_integers(kernel: ModuleType, every: int = 1) -> Iterator[str]:
 
 
 def against_truth(kernel: ModuleType) -> Iterator[str]:
-    """Both theorems on real models, with honest and hostile witnesses, against the truth."""
+    """All theorems on real models, with honest and hostile witnesses, against the truth."""
     rng = np.random.default_rng(8)
     for case in real_cases():
         model, task = case.model_for(kernel), case.task_for(kernel)
         honest = kernel.integer_tables(model)
         for witness in (honest, widened(rng, honest, 0.3)):
             tables = kernel.verify_tables(model, witness)
-            for bins in BINS:
-                proved = kernel.additive(tables, task, kernel.AdditiveOptions(bins))
+            for proved in of_tables(kernel, tables, task, rng):
+                yield from exceeded(proved, case.truth, case.name)
+            if case.task == "max":
+                proved = kernel.cubic(tables, task, kernel.CubicOptions())
                 yield from exceeded(proved, case.truth, case.name)
             proved = kernel.brute_force(tables, task, kernel.BruteForceOptions())
             yield from exceeded(proved, case.truth, case.name)
             yield from missed(proved, case.truth, case.name)
+
+
+def of_subcubic(kernel: ModuleType) -> Iterator[str]:
+    """The sub-cubic family on real models, with found, blank and random witnesses."""
+    rng = np.random.default_rng(18)
+    for case, names, found in subcubic_cases():
+        model, task = case.model_for(kernel), case.task_for(kernel)
+        options = kernel.SubcubicOptions.parse(names)
+        for witness in (
+            kernel.SubcubicWitness(*found),
+            blank_subcubic_witness(model, kernel.SubcubicWitness),
+            random_subcubic_witness(rng, case.model, kernel.SubcubicWitness),
+        ):
+            proved = kernel.subcubic(model, task, options, witness=witness)
+            yield from exceeded(proved, case.truth, f"{case.name}, {names}")
 
 
 def exceeded(proved: Any, truth: Any, name: str) -> Iterator[str]:

@@ -7,7 +7,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from compactproofs import kernel as our_kernel
+from compactproofs.explain.subcubic import find_subcubic_witnesses
 from compactproofs.kernel import IntegerTables, Model
+from compactproofs.kernel.theorems._attention_error import ATTENTION_ERRORS
+from compactproofs.kernel.theorems._direct_path import DIRECT_PATHS
+from compactproofs.kernel.theorems.subcubic import AVERAGINGS
 from random_models import hostile_models, max_like_model, random_model, vote_model
 
 from .tasks import make_task, task_names
@@ -79,6 +83,31 @@ def real_cases() -> tuple[RealCase, ...]:
         for task in tasks:
             labels = make_task(our_kernel, task, model.n_ctx, model.d_vocab, seed=n).labels
             cases.append(RealCase(name, model, task, n, exact_truth(model, labels)))
+    return tuple(cases)
+
+
+SubcubicCase = tuple[RealCase, dict[str, int | str], tuple[Any, ...]]
+
+
+@cache
+def subcubic_cases() -> tuple[SubcubicCase, ...]:
+    """Real models of max-of-k with strategies that between them have every part, and witnesses."""
+    errors, directs = list(ATTENTION_ERRORS), list(DIRECT_PATHS)
+    names: list[dict[str, int | str]] = [
+        {
+            "direct": directs[n % len(directs)],
+            "averaging": list(AVERAGINGS)[n // 2 % 2],
+            "attention_error": errors[n % len(errors)],
+        }
+        for n in range(len(errors))
+    ]
+    options = [our_kernel.SubcubicOptions.parse(one) for one in names]
+    cases: list[SubcubicCase] = []
+    for case in real_cases():
+        if case.task == "max":
+            task = our_kernel.MaxOfK(case.model.n_ctx, case.model.d_vocab)
+            found = find_subcubic_witnesses(case.model, task, options)
+            cases += [(case, one, tuple(w)) for one, w in zip(names, found, strict=True)]
     return tuple(cases)
 
 

@@ -10,8 +10,10 @@ import typer
 from ..kernel import UserError, __version__
 from . import _output
 from ._check import check
+from ._circuits import circuits_command
 from ._frontier import frontier
 from ._prove import prove
+from ._report import report
 from ._show import show
 from ._sweep import sweep
 from ._train import train
@@ -23,8 +25,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for command in (prove, check, show, frontier, train, sweep):
+for command in (prove, check, show, frontier, report, train, sweep):
     app.command()(command)
+app.command("circuits")(circuits_command)
 
 
 def _print_version(wanted: bool) -> bool:

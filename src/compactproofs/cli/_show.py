@@ -15,10 +15,13 @@ def show(
 ) -> None:
     """Print what a certificate claims. Nothing is checked: for that, use check."""
     try:
-        claim, tables = decode_certificate(read_regular_file(certificate))
+        claim, tables, witness = decode_certificate(read_regular_file(certificate))
     except MalformedError as error:
         raise MalformedError(f"{certificate}: MALFORMED: {error}") from None
-    shapes = {name: list(array.shape) for name, array in tables._asdict().items()}
+    tensors = {} if tables is None else tables._asdict()
+    if witness is not None:
+        tensors |= witness._asdict()
+    shapes = {name: list(array.shape) for name, array in tensors.items()}
     if json:
         _output.print_json({"checked": False, "claim": _output.claim_json(claim), "tables": shapes})
         return

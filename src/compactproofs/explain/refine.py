@@ -89,7 +89,7 @@ class _Class:
 def refine(
     model: Model, task: Task, budget: Budget, tick: Tick = no_tick
 ) -> dict[str, Int32[np.ndarray, "q m"]]:
-    """The witness ``effort`` of ``additive`` within a budget: all 0 if it is too small for any class.
+    """The witness ``effort`` of ``additive``: all 0 if the budget is too small for any class.
 
     Cost: that of all trials; about twice that of the proof.
     """

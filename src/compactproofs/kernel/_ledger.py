@@ -70,6 +70,14 @@ class Counted(np.ndarray):
         counted.ledger = ledger
         return counted
 
+    @classmethod
+    def joined(cls, parts: "list[np.ndarray]", axis: int) -> "Counted":
+        """Concatenate int64 arrays, the first of which says whose ledger the result has."""
+        first = parts[0]
+        if not isinstance(first, Counted) or first.ledger is None:
+            raise KernelDefectError("joining arrays that lost their ledger")
+        return cls.of(np.concatenate(parts, axis=axis), first.ledger)
+
     def __array_finalize__(self, source: Any) -> None:
         """Views and slices share the ledger of the array they come from."""
         self.ledger = getattr(source, "ledger", None)

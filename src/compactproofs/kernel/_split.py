@@ -59,8 +59,8 @@ def largest_difference(
 
 
 def _down(table: Int[np.ndarray, "..."], ledger: Ledger) -> Counted:
-    return Counted.of(table, ledger) >> 2
+    return Counted.of(np.asarray(Counted.of(table, ledger) >> 2), ledger)
 
 
 def _up(table: Int[np.ndarray, "..."], ledger: Ledger) -> Counted:
-    return -(Counted.of(-table.astype(np.int64), ledger) >> 2)
+    return Counted.of(np.asarray(-(Counted.of(-table.astype(np.int64), ledger) >> 2)), ledger)

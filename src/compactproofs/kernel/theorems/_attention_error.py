@@ -4,9 +4,9 @@ Law of every part: an approximation ``A~[q,t]`` and ``err[q]`` such that for all
 
     (A - A~)[q,t] - (A - A~)[q,u]  <=  err[q],
 
-where ``A = e Q K^T k^T`` is the position-independent part of the scores in nats (``e_q`` the query's
-residual row, ``k_t`` the key's at the mean position, ``Q`` divided by ``sqrt(d_head)``, biases as
-one more column). Two splits give the residual that is bounded, both identities for *any*
+where ``A = e Q K^T k^T`` is the position-independent part of the scores in nats (``e_q`` the
+query's residual row, ``k_t`` the key's at the mean position, ``Q`` divided by ``sqrt(d_head)``,
+biases as one more column). Two splits give the residual that is bounded, both identities for *any*
 directions, so that no singular vector has to be trusted:
 
 * rank one: with ``X = e Q``, ``Y = K^T k^T``, ``X = u xi + X'``, ``Y = eta w + Y'``:
@@ -166,7 +166,7 @@ class Subproduct(AttentionError):
 @final
 @dataclass(frozen=True)
 class Recursive(AttentionError):
-    """Peeled; the residual bounded factor by factor, no product formed. Cost: O(v d + d h + v^2)."""
+    """Peeled; the residual bounded factor by factor. Cost: O(v d + d h + v^2)."""
 
     name: str  # type: ignore[misc]
     centred: int

@@ -2,7 +2,8 @@
 
 ``B[q,i]`` is the position-dependent part of the scores. Relative to the query's own position and a
 factor common to each query, ``e_i = exp(B[q,i] - B[q,k-1])`` is enclosed once; the sum over any
-``s`` of the ``k-1`` positions before the query lies between the ``s`` smallest and the ``s`` largest.
+``s`` of the ``k-1`` positions before the query lies between those of the ``s`` smallest and of the
+``s`` largest.
 """
 
 from typing import NamedTuple
@@ -15,7 +16,7 @@ from .._ledger import Ledger
 
 _LIMIT = 600.0
 """Nats beyond which an exponential is 0 below, or no better than this above."""
-_TINY = 2.0**-1000
+_SMALLEST = 2.0**-1000
 
 
 class PositionMass(NamedTuple):
@@ -39,7 +40,9 @@ class PositionMass(NamedTuple):
             0.0,
             np.ldexp(bounds.lower, np.maximum(bounds.lower_exponent, -1000)),
         )
-        high = np.maximum(np.ldexp(bounds.upper, np.maximum(bounds.upper_exponent, -1000)), _TINY)
+        high = np.maximum(
+            np.ldexp(bounds.upper, np.maximum(bounds.upper_exponent, -1000)), _SMALLEST
+        )
         k = B.shape[1]
         ledger.point(2 * B.mid.size * (1 + k.bit_length()))
         return PositionMass(
@@ -64,7 +67,7 @@ def attention_range(
     far: Int64[np.ndarray, "q m n"],
     ledger: Ledger,
 ) -> tuple[Float64[np.ndarray, "q m n"], Float64[np.ndarray, "q m n"]]:
-    """``a_lo`` and ``a_hi`` of the theorem: attention on the maximum where ``n`` tokens are smaller.
+    """``a_lo`` and ``a_hi`` of the theorem: the attention on the maximum, ``n`` tokens smaller.
 
     far: the largest smaller token, ``m - g``. Meaningful for ``n >= 1``. Cost: O(v^2 k).
     """

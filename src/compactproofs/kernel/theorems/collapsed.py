@@ -11,11 +11,11 @@ With ``pi_m[x] = max_i (G[i,x] - G[i,m])``:
   Cost: O(v^2 x) for the brackets, O(v^3 k) for the classes, and counting.
 
 * **collapsed-subcubic**: any row ``mu[x]`` (here the mean of H) and
-  ``dH[q] = max_x (H[q,x] - mu[x]) - min_x (H[q,x] - mu[x])``, ``D[t] = max_x F[t,x] - min_x F[t,x]``,
-  ``r0[m] = max_{x != m} (mu[x] - mu[m] + pi_m[x])`` and
+  ``dH[q] = max_x (H[q,x] - mu[x]) - min_x (H[q,x] - mu[x])``,
+  ``D[t] = max_x F[t,x] - min_x F[t,x]``, ``r0[m] = max_{x != m} (mu[x] - mu[m] + pi_m[x])`` and
   ``rm[m] = max_{x != m} (mu[x] - mu[m] + F[m,x] - F[m,m] + pi_m[x])``: tokens ``t > m - g`` other
-  than ``m`` have the bracket ``dH[q] + r0[m] + D[t]``, the token ``m`` has ``dH[q] + rm[m]``, and all
-  far tokens ``t <= m - g`` share the bound
+  than ``m`` have the bracket ``dH[q] + r0[m] + D[t]``, the token ``m`` has ``dH[q] + rm[m]``, and
+  all far tokens ``t <= m - g`` share the bound
 
       max_{t <= m-g} w_i(q,t) (dH[q] + D[t])  +  r0[m] W,
 
@@ -327,6 +327,5 @@ def _terms(
     if has_far and prefixes is not None:
         shared = prefixes.far(far, r0, unit)[:, None]
         copies = [shared] * (len(letter_of) - len(near))
-        before = np.concatenate([before, *copies], axis=1).view(Counted)
-        before.ledger = shared.ledger
+        before = Counted.joined([before, *copies], axis=1)
     return Terms(at_query, before[:, :, None], letter_of, multiplicity)

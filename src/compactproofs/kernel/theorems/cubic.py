@@ -14,12 +14,12 @@ for every set ``N`` of size ``n``. Then all ``C(k-1, n) |Z|^n`` sequences whose 
 from ``Z`` are right. For ``n = 0`` there is one sequence, decided with the joint maximum of
 ``H[q,x] - H[q,m] + F[t,x] - F[t,m] + pi_m[x]`` over ``x`` and exact attention.
 
-Proof. Without LayerNorm ``w_i(q,t) = a(t) b_i > 0``. Fix ``N``; a filling ``t_i`` of it by tokens of
-``Z`` has ``sum_{i in N} w_i(q,t_i) c(t_i) = sum b_i h(t_i) <= h(z*) sum b_i`` with ``h = a c`` and
-``z*`` the token of ``Z`` where it is largest: the filling is no worse than the constant one by
+Proof. Without LayerNorm ``w_i(q,t) = a(t) b_i > 0``. Fix ``N``; a filling ``t_i`` of it by tokens
+of ``Z`` has ``sum_{i in N} w_i(q,t_i) c(t_i) = sum b_i h(t_i) <= h(z*) sum b_i`` with ``h = a c``
+and ``z*`` the token of ``Z`` where it is largest: the filling is no worse than the constant one by
 ``z*``, for which the sum is negative (the mixture lemma). The largest left side over ``N`` adds to
-``N = {}`` the ``n`` largest differences ``w_i(q,z) c(z) - w_i(q,m) c(m)`` (the position lemma, exact
-here). Rounding is outward throughout.
+``N = {}`` the ``n`` largest differences ``w_i(q,z) c(z) - w_i(q,m) c(m)`` (the position lemma,
+exact here). Rounding is outward throughout.
 
 Cost: O(v^3 k log k) and O(v^2 x). Unexplained dimension ``v^2 + v k + v x + k x + v x``.
 Source: reference proofs of arXiv 2406.11779; docs/theory.md section 3.
@@ -189,7 +189,7 @@ def _constant_is_right(
     query_part = Counted.of(np.where(at_query >= 0, own_high, own_low), ledger) * at_query
     margin = np.asarray(labels_part + query_part)  # [m, x]
     margin[np.arange(len(labels)), labels] = -1
-    right = (margin < 0).all(axis=1)
+    right = np.asarray((margin < 0).all(axis=1))
     # All tokens equal: the weights sum to 1, whatever they are.
     right[0] = bool((np.delete(np.asarray(at_label[0]), query) < 0).all())
     return right

@@ -12,9 +12,10 @@ Theorem. Take any gaps ``g >= 1`` and any numbers ``abar(m,n)``.
 
        lo = A~[q,m] - max_{u <= m-g} A~[q,u] - err[q]    and    hi, with min and + in their place.
 
-   The attention on ``m`` is ``M e^s / (M e^s + R)``, with ``M`` and ``R`` the sums of ``exp B`` over
-   the positions of ``m`` and the others, increasing in ``M`` and ``s`` and decreasing in ``R``: so it
-   lies between ``a_lo`` (lo, the smallest ``M``, the largest ``R``) and ``a_hi`` (the reverse).
+   The attention on ``m`` is ``M e^s / (M e^s + R)``, with ``M`` and ``R`` the sums of ``exp B``
+   over the positions of ``m`` and the others, increasing in ``M`` and ``s`` and decreasing in
+   ``R``: so it lies between ``a_lo`` (lo, the smallest ``M``, the largest ``R``) and ``a_hi`` (the
+   reverse).
 2. *Logits.* With ``mu, dH`` of a direct-path part, ``pi_m[x] = max_i (G[i,x] - G[i,m])``,
    ``R_m[x] = F[m,x] - F[m,m]`` and ``W(m,n) = max_{t <= m-g'} max_{x != m} (F[t,x] - F[t,m])``,
    ``g'`` the smallest gap in use at ``(m, n)``: if the attention on ``m`` is ``a``,
@@ -24,8 +25,8 @@ Theorem. Take any gaps ``g >= 1`` and any numbers ``abar(m,n)``.
        base = max_{x != m} (mu[x] - mu[m] + pi_m[x] + abar R_m[x]) + (1 - abar) W,
 
    with ``R*`` the largest ``R_m[x]`` if ``a >= abar``, else the smallest. For each ``x`` the first
-   form is affine in ``a``, so its maximum is at an end: at ``a_lo`` if no ``R_m[x]`` exceeds ``W``, at
-   ``a_hi`` if none is below it, else at either, and both are tried. If the last form is negative
+   form is affine in ``a``, so its maximum is at an end: at ``a_lo`` if no ``R_m[x]`` exceeds ``W``,
+   at ``a_hi`` if none is below it, else at either, and both are tried. If the last form is negative
    there, every sequence of the class is right.
 3. The class without smaller tokens is right if ``mu[x] - mu[m] + dH[m] + R_m[x] + pi_m[x] < 0`` for
    every ``x != m``.
@@ -48,7 +49,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int32
 
 from .._claim import ClassCount, Proved, conclude, require_fit
-from .._enclosure import Ball, check_arithmetic, exp_bounds, reciprocal_sqrt
+from .._enclosure import Ball, check_arithmetic, reciprocal_sqrt
 from .._errors import MalformedError, OptionError, TaskError
 from .._ledger import Ledger
 from .._model import Model
@@ -58,7 +59,6 @@ from .._witness import require_array
 from ._attention_error import ATTENTION_ERRORS, AttentionError, Directions, QKFactors
 from ._direct_path import DIRECT_PATHS, DirectPath
 from ._position_mass import PositionMass, attention_range
-
 
 _LONGEST = 1e100
 """Of a component of a direction, so that no product overflows because of it."""
@@ -279,7 +279,7 @@ def strategy_parts(
 
 
 def _wrong_logit(F: Ball, v: int) -> Float64[np.ndarray, "t m"]:
-    """From the two largest entries of each row. A single output has no other: any number will do."""
+    """From the two largest entries of each row; for a single output any number will do."""
     upper, lower = F.upper(), F.lower()[:, :v]
     F.ledger.point(3 * upper.size)
     if upper.shape[1] == 1:

@@ -209,6 +209,5 @@ class QueryProducts(NamedTuple):
                 self.prefix_low[:, at, label][:, :, None], unit
             )
             copies = [shared] * (len(letter_of) - len(near))
-            before = np.concatenate([before, *copies], axis=1).view(Counted)
-            before.ledger = shared.ledger
+            before = Counted.joined([before, *copies], axis=1)
         return Terms(at_query, before, letter_of, multiplicity)
