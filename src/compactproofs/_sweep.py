@@ -19,6 +19,9 @@ from .models import save_model
 from .scale import map_shards
 
 
+_MOST_SEEDS = 100_000
+
+
 @dataclass(frozen=True)
 class SweepSettings:
     """What every seed of a sweep has in common."""
@@ -52,9 +55,10 @@ def parse_seeds(text: str) -> list[int]:
         match = re.fullmatch(r"\s*(\d{1,9})(?:-(\d{1,9}))?\s*", part)
         if match is None or (match[2] and int(match[2]) < int(match[1])):
             raise OptionError(f"cannot read {part!r} in the seeds {text!r}: write 0-150 or 0,3,7-9")
-        seeds += range(int(match[1]), int(match[2] or match[1]) + 1)
-    if len(seeds) > 100_000:
-        raise OptionError(f"the seeds {text!r} are {len(seeds)}, more than 100000")
+        part_seeds = range(int(match[1]), int(match[2] or match[1]) + 1)
+        if len(seeds) + len(part_seeds) > _MOST_SEEDS:
+            raise OptionError(f"the seeds {text!r} are more than {_MOST_SEEDS}")
+        seeds += part_seeds
     return list(dict.fromkeys(seeds))
 
 
@@ -78,9 +82,8 @@ def read_results(path: Path, *, skip_corrupt: bool = False) -> list[dict[str, An
             if not isinstance(result, dict) or not {"settings", "seed", "points"} <= set(result):
                 fault = "is no result of a sweep"
         except ValueError:
-            fault = "is not JSON"
-        if cut and number == len(lines):
-            fault = "was cut off before its end"
+            is_last = cut and number == len(lines)
+            fault = "was cut off before its end" if is_last else "is not JSON"
         if not fault:
             found.append(result)
         elif not skip_corrupt:

@@ -18,6 +18,8 @@ from ..kernel.theorems._attention_error import Directions
 from ..kernel.theorems._position_mass import attention_range
 from ..kernel.theorems.subcubic import Parts, qk_factors, strategy_parts
 
+_LARGEST_GAP = 64
+"""Larger gaps are not tried: so few sequences have them that other classes matter more."""
 _ROOM = 1e-9
 """A class is claimed only if its bound stays this far below 0, so that every machine agrees."""
 
@@ -86,7 +88,7 @@ def _attention_by_gap(parts: Parts, k: int) -> Float64[np.ndarray, "g q m n"]:
     v = len(parts.dH)
     labels = np.arange(v)
     ledger = Ledger()
-    result = np.empty((max(v - 1, 1), v, v, k))
+    result = np.empty((max(min(v - 1, _LARGEST_GAP), 1), v, v, k))
     for g in range(1, len(result) + 1):
         far = np.broadcast_to(np.maximum(labels - g, 0)[None, :, None], (v, v, k))
         result[g - 1] = attention_range(
@@ -118,7 +120,7 @@ class _Search:
         best_gap = np.zeros((v, v, k), dtype=np.int32)
         best_average = np.zeros((v, k))
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-            for g in range(1, gaps + 1):
+            for g in [*range(1, min(gaps, 12) + 1), *range(13, gaps + 1, 1 if v <= 64 else 4)]:
                 low = self.attention[g - 1]
                 defined = (m >= g) & (n > 0) & ((q == m) | (q <= m - g))
                 W = prefix[np.maximum(np.arange(v) - g, 0), np.arange(v)][:, None]  # [m, 1]
