@@ -9,7 +9,7 @@ import numpy as np
 
 from subcubic_witnesses import blank_subcubic_witness, random_subcubic_witness
 
-from . import laws
+from . import laws, laws_of_parts
 from .cases import imagined_cases, real_cases, subcubic_cases
 from .tasks import make_task
 from .witnesses import sealed, widened
@@ -25,6 +25,7 @@ def attack(kernel: ModuleType, *, low_rank_first: bool = False) -> Iterator[str]
     if low_rank_first:
         yield from of_subcubic(kernel)
     for law in (
+        *laws_of_parts.LAWS,
         laws.shifts,
         laws.rounding_of_integers,
         laws.balls,
@@ -109,6 +110,8 @@ def against_truth(kernel: ModuleType) -> Iterator[str]:
 
 def of_subcubic(kernel: ModuleType) -> Iterator[str]:
     """The sub-cubic family on real models, with found, blank and random witnesses."""
+    for law in laws_of_parts.LAWS_OF_SUBCUBIC:
+        yield from law(kernel)
     rng = np.random.default_rng(18)
     for case, names, found in subcubic_cases():
         model, task = case.model_for(kernel), case.task_for(kernel)
@@ -150,6 +153,7 @@ def missed(proved: Any, truth: Any, name: str) -> Iterator[str]:
 def blocks_of_brute_force(kernel: ModuleType) -> Iterator[str]:
     """The same with blocks of a few numbers, so that no sequence may hide at a block's end."""
     module: Any = sys.modules[f"{kernel.__name__}.theorems.brute_force"]
+    remainder: Any = sys.modules[f"{kernel.__name__}._remainder"]
     before = module._BLOCK
     try:
         for module._BLOCK in (1, 20, 50):
@@ -159,5 +163,11 @@ def blocks_of_brute_force(kernel: ModuleType) -> Iterator[str]:
                 proved = kernel.brute_force(tables, task, kernel.BruteForceOptions())
                 yield from exceeded(proved, case.truth, case.name)
                 yield from missed(proved, case.truth, case.name)
+                remainder._BLOCK = module._BLOCK
+                every = np.full((task.v, tables.d_vocab_out), -2, dtype=np.int32)
+                proved = kernel.additive(
+                    tables, task, kernel.AdditiveOptions(), witness=kernel.EffortWitness(every)
+                )
+                yield from exceeded(proved, case.truth, case.name)
     finally:
-        module._BLOCK = before
+        module._BLOCK, remainder._BLOCK = before, 1 << 21
