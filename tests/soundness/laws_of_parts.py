@@ -177,10 +177,11 @@ def cubic_at_the_edge(kernel: ModuleType) -> Iterator[str]:
         else:
             token, position = rng.integers(1, 4, (v, v)), rng.integers(1, 4, (k, v))
             weight = ((position[:, :, None] * token[None]) << 8).astype(np.int32)
-            values, direct = 4 * rng.integers(-6, 7, (k, v, v)), 4 * rng.integers(-6, 7, (v, v))
+            parts = rng.integers(-3, 4, (v, v))[None] + rng.integers(-2, 3, (k, 1, v))
+            values, direct = 4 * parts, 4 * rng.integers(-3, 4, (v, v))
         around = weight // 16 if n % 2 and not limit else 0 * weight
         labels = our_kernel.MaxOfK(k, v).labels
-        for raised in range(0, 1 if limit else 200, 4):
+        for raised in range(0, 1 if limit else 120, 4):
             high = (direct + raised * (np.arange(v) == m)).astype(np.int32)
             exact = our_kernel.IntegerTables(
                 weight,
