@@ -18,7 +18,6 @@ from .kernel import MaxOfK, OptionError, TaskError, UserError, load_model, parse
 from .models import save_model
 from .scale import map_shards
 
-
 _MOST_SEEDS = 100_000
 
 

@@ -167,9 +167,9 @@ def cubic_on_factored_tables(kernel: ModuleType) -> Iterator[str]:
 def cubic_at_the_edge(kernel: ModuleType) -> Iterator[str]:
     """Direct logits raised step by step: ties are not right, nor is what overflows."""
     rng = np.random.default_rng(14)
-    for n in range(9):
-        k, v = ((2, 3), (3, 3), (8, 2))[n % 3]
-        m, limit = v - 1, n % 3 == 2
+    for n in range(40):
+        limit, v = n == 0, 2
+        k, m = 8 if limit else 2 + n % 2, 1
         if limit:
             weight = np.full((k, v, v), 1 << 30, dtype=np.int32)
             far = np.where(np.arange(v) == m, -(1 << 30), 1 << 30)
@@ -177,9 +177,11 @@ def cubic_at_the_edge(kernel: ModuleType) -> Iterator[str]:
         else:
             token, position = rng.integers(1, 4, (v, v)), rng.integers(1, 4, (k, v))
             weight = ((position[:, :, None] * token[None]) << 8).astype(np.int32)
-            parts = rng.integers(-3, 4, (v, v))[None] + rng.integers(-2, 3, (k, 1, v))
+            parts = rng.integers(-3, 4, (v, v))[None] + (n % 4 // 3) * rng.integers(
+                -2, 3, (k, 1, v)
+            )
             values, direct = 4 * parts, 4 * rng.integers(-3, 4, (v, v))
-        around = weight // 16 if n % 2 and not limit else 0 * weight
+        around = weight // 4 if n % 4 >= 2 else 0 * weight
         labels = our_kernel.MaxOfK(k, v).labels
         for raised in range(0, 1 if limit else 120, 4):
             high = (direct + raised * (np.arange(v) == m)).astype(np.int32)

@@ -376,6 +376,12 @@ _COLLAPSED = _in(
 
 _CUBIC = _in(
     "theorems/cubic.py",
+    ("ties called right", "(worst < 0) & below", "(worst <= 0) & below"),
+    (
+        "weights of positive and negative brackets swapped",
+        "np.where(bracket >= 0, weight_high, weight_low)",
+        "np.where(bracket >= 0, weight_low, weight_high)",
+    ),
     (
         "the mildest positions",
         "descending = -np.sort(-np.asarray(difference), axis=-1)",
