@@ -177,3 +177,14 @@ def test_the_digest_is_of_canonical_json() -> None:
     text = json.dumps(meaning, sort_keys=True, separators=(",", ":"))
     expected = hashlib.sha256(b"compactproofs task 1\n" + text.encode()).hexdigest()
     assert MaxOfK(2, 2).digest == expected
+
+
+@pytest.mark.parametrize(("k", "v"), [(k, v) for k in (1, 2, 3, 5) for v in (1, 2, 3, 6)])
+def test_the_classes_of_max_written_down_are_those_of_its_automaton(k: int, v: int) -> None:
+    task = MaxOfK(k, v)
+    written = {(q, m): words for q, m, words in task.classes()}
+    derived = {(q, m): words for q, m, words in Task.classes(task)}
+    assert written.keys() == derived.keys()
+    for key, words in written.items():
+        assert (words.size, words.letters) == (derived[key].size, derived[key].letters)
+        assert words.moves == derived[key].moves

@@ -269,6 +269,8 @@ def subcubic_classes(kernel: ModuleType) -> Iterator[str]:
         H = 0.02 * rng.normal(size=(v, v)) + 2 * rng.normal(size=v)
         if trial % 2:  # the label's row between the others': either end may be the worst
             F[m] = F[: v - 1].mean(axis=0) + 0.5 * rng.normal(size=v)
+        if trial % 4 == 0:  # the label's row above the others': most attention is the worst
+            F[m] += 4 * (np.arange(v) != m)
         path = (G[:, None, :] - G[:, :, None]).max(axis=0)
         wrong = np.array([[np.delete(F[t], y).max() - F[t, y] for y in range(v)] for t in range(v)])
         gap = rng.integers(1, max(2, v - 1), (v, v, k)).astype(np.int32)

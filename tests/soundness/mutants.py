@@ -511,7 +511,6 @@ _SUBCUBIC = [
             "lower[:, :, None] - most[q, far]",
             "lower[:, :, None] - least[q, far]",
         ),
-        ("upper error inward", "least[q, far]) + width)", "least[q, far]) - width)"),
         (
             "largest mass of the maximum",
             "M_low = _down(mass.smallest[q, copies]",
@@ -700,7 +699,6 @@ _TASKS = _in(
         "((0, 1), (1, 1)), (True, True)",
     ),
     ("one token too few", "tuple(range(m + 1))", "tuple(range(max(1, m)))"),
-    ("minimum instead of maximum", "np.maximum(tokens[:, None]", "np.minimum(tokens[:, None]"),
 )
 
 _BRUTE_FORCE = _in(
