@@ -17,6 +17,7 @@ from compactproofs.cli._sweep import summary
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "sweep"
+MODELS = ROOT / "out" / "sweep-models"
 PAGE = ROOT / "docs" / "ladder.md"
 
 
@@ -30,10 +31,10 @@ class Piece(NamedTuple):
 
 
 PIECES = (
-    Piece("k=4,v=64", "max:k=4,v=64", "0-150"),
-    Piece("k=5,v=64", "max:k=5,v=64", "0-19"),
-    Piece("k=10,v=64", "max:k=10,v=64", "0-19"),
-    Piece("k=20,v=64", "max:k=20,v=64", "0-19"),
+    Piece("k=4,v=64", "max:k=4,v=64", "0-150", "families,refined"),
+    Piece("k=5,v=64", "max:k=5,v=64", "0-19", "families,refined"),
+    Piece("k=10,v=64", "max:k=10,v=64", "0-19", "families,refined"),
+    Piece("k=20,v=64", "max:k=20,v=64", "0-19", "families,refined"),
     Piece("k=10,v=128", "max:k=10,v=128", "0-19"),
     Piece("k=4,v=64,all", "max:k=4,v=64", "0-19", "all"),
 )
@@ -110,6 +111,7 @@ FAMILIES = (
     "collapsed cubic",
     "windowed",
     "additive",
+    "additive, refined",
 )
 
 
@@ -119,7 +121,9 @@ def run(pieces: list[Piece], processes: int, *, skip_corrupt: bool) -> None:
         settings = SweepSettings(task=piece.task, strategies=piece.strategies)
         path = RESULTS / f"{piece.name}.jsonl"
         seeds = parse_seeds(piece.seeds)
-        for result in sweep(settings, seeds, path, processes=processes, skip_corrupt=skip_corrupt):
+        for result in sweep(
+            settings, seeds, path, processes=processes, skip_corrupt=skip_corrupt, models=MODELS
+        ):
             print(f"{piece.name} seed {result['seed']}: {result['seconds']} s", flush=True)
 
 

@@ -48,6 +48,19 @@ def test_a_sweep_resumes_without_repeating(tmp_path: Path) -> None:
         list(sweep(SweepSettings(**{**vars(SETTINGS), "steps": 31}), [9], path))
 
 
+def test_trained_models_are_kept_and_taken_again(tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    (first,) = sweep(SETTINGS, [3], tmp_path / "a.jsonl", models=models)
+    (kept,) = models.iterdir()
+    changed = (kept / "model.safetensors").stat().st_mtime_ns
+    (again,) = sweep(SETTINGS, [3], tmp_path / "b.jsonl", models=models)
+    assert again["model_sha256"] == first["model_sha256"]
+    assert again["points"][0]["correct"] == first["points"][0]["correct"]
+    assert (kept / "model.safetensors").stat().st_mtime_ns == changed
+    (fresh,) = sweep(SETTINGS, [3], tmp_path / "c.jsonl")
+    assert fresh["model_sha256"] == first["model_sha256"]
+
+
 def test_a_corrupt_line_is_named_and_skipped_only_when_asked(tmp_path: Path) -> None:
     path = tmp_path / "results.jsonl"
     list(sweep(SETTINGS, [0, 1], path))

@@ -13,6 +13,7 @@ import numpy as np
 
 from ._proving import prove
 from .estimate import sample_accuracy
+from .explain.refine import Budget, refine
 from .kernel import (
     THEOREMS,
     Model,
@@ -98,6 +99,11 @@ _OURS = (
     *(_strategy("windowed", "windowed", window=window, bins=256) for window in (1, 2, 4, 8, 16)),
     *(_strategy("additive", "additive", bins=bins) for bins in (128, 1024)),
 )
+REFINED = Strategy("additive refined", "additive", (), "additive, refined")
+"""``additive`` with the efforts that ``explain.refine`` finds in ``REFINING`` seconds."""
+REFINING = 30
+_REFINABLE = 1 << 17  # v^2 k: beyond, the seconds do not suffice for every class
+
 _CUBIC = _strategy("cubic", "cubic")
 _BRUTE_FORCE = _strategy("brute-force", "brute force")
 
@@ -131,20 +137,18 @@ _FAMILIES = (
 def strategies(which: str = "all") -> list[Strategy]:
     """The strategies of a choice.
 
-    which: ``all``; ``families`` (the best of each family); or names, separated by commas: of
-    strategies, families or theorems. Raises OptionError with the valid names.
+    which: ``all``; ``families`` (the best of each family, without refinement); ``refined``; names
+    of strategies, families or theorems; or several of these, separated by commas. Raises
+    OptionError with the valid names.
     """
-    every = [_BRUTE_FORCE, _CUBIC, *subcubic_strategies(), *_OURS]
-    if which == "all":
-        return every
-    if which == "families":
-        return [_BRUTE_FORCE, *_FAMILIES]
+    every = [_BRUTE_FORCE, _CUBIC, *subcubic_strategies(), *_OURS, REFINED]
+    groups = {"all": every, "families": [_BRUTE_FORCE, *_FAMILIES], "refined": [REFINED]}
     chosen: list[Strategy] = []
     for name in (part.strip() for part in which.split(",")):
-        found = [s for s in every if name in (s.name, s.theorem, s.family)]
+        found = groups.get(name) or [s for s in every if name in (s.name, s.theorem, s.family)]
         if not found:
             raise OptionError(
-                f"unknown strategy {name!r}: write all, families, or one of "
+                f"unknown strategy {name!r}: write all, families, refined, or one of "
                 + ", ".join(sorted({s.theorem for s in every} | set(THEOREMS)))
                 + ", or a strategy's whole name as the command frontier prints it"
             )
@@ -160,6 +164,7 @@ def applicable(task: Task, chosen: Sequence[Strategy]) -> list[Strategy]:
         for s in chosen
         if (task.total <= EXHAUSTIVE or s.theorem != "brute-force")
         and (is_max or s.theorem not in ("cubic", "subcubic"))
+        and (s is not REFINED or task.v**2 * task.k <= _REFINABLE)
     ]
 
 
@@ -241,6 +246,9 @@ def _proofs(
     for strategy in chosen:
         witness, searching = searches.pop(strategy, (None, 0.0))
         began = time.perf_counter()
+        if strategy is REFINED:
+            witness = refine(model, task, Budget(seconds=REFINING))
+            searching, began = time.perf_counter() - began, time.perf_counter()
         proved = prove(
             model,
             task,

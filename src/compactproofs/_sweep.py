@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from . import _ladder
-from .kernel import MaxOfK, OptionError, TaskError, UserError, load_model, parse_task
+from .kernel import MaxOfK, Model, OptionError, TaskError, UserError, load_model, parse_task
 from .models import save_model
 from .scale import map_shards
 
@@ -100,9 +100,11 @@ def sweep(
     *,
     processes: int = 1,
     skip_corrupt: bool = False,
+    models: Path | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Run the seeds that ``path`` does not have yet; append and yield the result of each.
 
+    models: a folder where trained models are kept, and taken from if they are there already.
     Cost of a seed: that of training, of the strategies, and of the accuracy.
     """
     stored = asdict(settings)
@@ -115,7 +117,7 @@ def sweep(
                 "file"
             )
         done.add(result["seed"])
-    todo = [(settings, seed) for seed in seeds if seed not in done]
+    todo = [(settings, seed, models) for seed in seeds if seed not in done]
     for _, result in map_shards(run_seed, todo, processes):
         _append(path, result)
         yield result
@@ -137,14 +139,38 @@ def _ends_whole(file: Any) -> bool:
     return file.read(1) == b"\n"
 
 
-def run_seed(shard: tuple[SweepSettings, int]) -> dict[str, Any]:
+def run_seed(shard: tuple[SweepSettings, int, Path | None]) -> dict[str, Any]:
     """Train one model and measure it."""
-    from .training import TrainSettings, train_max_of_k
-
-    settings, seed = shard
-    _one_torch_thread()
+    settings, seed, models = shard
     task = parse_task(settings.task)
     began = time.perf_counter()
+    model = trained_model(settings, seed, models)
+    training = time.perf_counter() - began
+    chosen = _ladder.strategies(settings.strategies)
+    found = _ladder.measure(
+        model, task, chosen, samples=settings.samples, name=f"{task.name} seed {seed}"
+    )
+    for point in found["points"]:
+        del point["options"], point["theorem"], point["outcome"]
+    return {
+        "settings": asdict(settings),
+        "seed": seed,
+        "seconds_train": round(training, 2),
+        "seconds": round(time.perf_counter() - began, 2),
+        **found,
+    }
+
+
+def trained_model(settings: SweepSettings, seed: int, models: Path | None = None) -> Model:
+    """The model of a seed: out of the folder ``models`` if it is there, else trained (and kept)."""
+    name = f"{settings.task},d={settings.d_model},steps={settings.steps},seed={seed}"
+    kept = None if models is None else models / name.replace(":", "-")
+    if kept is not None and kept.exists():
+        return load_model(kept)
+    from .training import TrainSettings, train_max_of_k
+
+    _one_torch_thread()
+    task = parse_task(settings.task)
     trained = train_max_of_k(
         TrainSettings(
             k=task.k,
@@ -156,23 +182,11 @@ def run_seed(shard: tuple[SweepSettings, int]) -> dict[str, Any]:
             seed=seed,
         )
     )
-    training = time.perf_counter() - began
+    if kept is not None:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        return load_model(save_model(kept, trained.config, trained.tensors))
     with tempfile.TemporaryDirectory() as folder:
-        model = load_model(save_model(Path(folder) / "model", trained.config, trained.tensors))
-    chosen = _ladder.strategies(settings.strategies)
-    found = _ladder.measure(
-        model, task, chosen, samples=settings.samples, name=f"{task.name} seed {seed}"
-    )
-    for point in found["points"]:
-        del point["options"], point["theorem"], point["outcome"]
-    return {
-        "settings": asdict(settings),
-        "seed": seed,
-        "final_loss": trained.final_loss,
-        "seconds_train": round(training, 2),
-        "seconds": round(time.perf_counter() - began, 2),
-        **found,
-    }
+        return load_model(save_model(Path(folder) / "model", trained.config, trained.tensors))
 
 
 def _one_torch_thread() -> None:

@@ -8,7 +8,7 @@ import pytest
 from tasks_for_tests import TASKS, token_words, words_by_letters
 
 from compactproofs.kernel import ClassAutomaton, MaxOfK, OptionError, Task
-from compactproofs.kernel._counting import count_within_slack
+from compactproofs.kernel._counting import _offsets, count_within_slack
 from compactproofs.kernel._ledger import Counted, Ledger
 
 
@@ -50,9 +50,19 @@ def binned_number(
     words: ClassAutomaton, slack: np.ndarray, budgets: list[int], bins: int
 ) -> list[int]:
     numbers = []
-    for row, budget in zip(word_slacks(words, slack), budgets, strict=True):
+    of_words = word_slacks(words, slack)
+    one_each = np.ones(slack.shape[2], dtype=np.int64)
+    for row, of_word, budget in zip(slack.astype(np.int64), of_words, budgets, strict=True):
         width = max(1, -(-budget // bins))
-        numbers.append(int(sum(sum(x // width for x in word) <= budget // width for word in row)))
+        offsets = _offsets(row, one_each, width, budget, Ledger()).tolist()
+        assert all(0 <= e < width for e in offsets)
+        limit = (budget + sum(offsets)) // width
+        numbers.append(
+            sum(
+                sum((x + e) // width for x, e in zip(word, offsets, strict=True)) <= limit
+                for word in of_word
+            )
+        )
     return numbers
 
 
@@ -104,6 +114,27 @@ def test_a_word_at_the_budget_is_counted_for_every_number_of_bins() -> None:
             slack[0, 0, 0], slack[0, 1, 0] = first, budget - first
             for bins in (1, 2, 3, 10, 64, 127):
                 assert count(words, slack, [budget], bins)[0] >= 1
+
+
+def test_offsets_lose_least_of_all_that_begin_at_a_token() -> None:
+    rng = np.random.default_rng(3)
+    for width in (2, 7, 1000, 2**39, 2**50):
+        for _ in range(20):
+            slack = random_slack(rng, (3, 6), 5 * width)
+            shared = rng.integers(1, 5, 6)
+            budget = int(rng.integers(1, 6 * width))
+            chosen = _offsets(slack, shared, width, budget, Ledger())
+            for row, offset in zip(slack.tolist(), chosen.tolist(), strict=True):
+
+                def lost(e: int) -> int:
+                    return sum(
+                        int(n) * ((s + e) % width)  # noqa: B023
+                        for s, n in zip(row, shared, strict=True)  # noqa: B023
+                        if s <= budget  # noqa: B023
+                    )
+
+                best = min(lost(-s % width) for s in row)
+                assert lost(offset) <= best + 40 * (width >> 40) + 40 * (width.bit_length() > 40)
 
 
 def test_rows_do_not_influence_each_other() -> None:

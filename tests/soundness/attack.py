@@ -12,7 +12,7 @@ from subcubic_witnesses import blank_subcubic_witness, random_subcubic_witness
 from . import laws, laws_of_parts
 from .cases import imagined_cases, real_cases, subcubic_cases
 from .tasks import make_task
-from .witnesses import sealed, widened
+from .witnesses import drawn_order, sealed, widened
 
 BINS = (1, 6, 128)
 
@@ -52,10 +52,19 @@ def of_tables(
         yield kernel.additive(tables, task, kernel.AdditiveOptions(bins))
     effort = rng.choice([-2, -2, -1, 0, 1, 7, 200], (v, x)).astype(np.int32)
     options = kernel.AdditiveOptions()
-    yield kernel.additive(tables, task, options, witness=kernel.EffortWitness(effort))
-    yield kernel.additive(
-        tables, task, options, witness=kernel.EffortWitness(np.full((v, x), -2, dtype=np.int32))
-    )
+    everything = np.full((v, x), -2, dtype=np.int32)
+    for efforts, order in (
+        (effort, drawn_order(rng, effort)),
+        (np.full_like(effort, 300), drawn_order(rng, np.full_like(effort, 300))),
+        (everything, np.zeros((0, 6), dtype=np.int32)),
+    ):
+        yield kernel.additive(tables, task, options, witness=kernel.EffortWitness(efforts, order))
+    order = drawn_order(rng, np.full_like(effort, 300), circular=True)
+    witness = kernel.EffortWitness(np.full_like(effort, 300), order)
+    try:
+        yield kernel.additive(tables, task, options, witness=witness)
+    except kernel.MalformedError:
+        pass  # as it must be, unless no row has a pivot
     bins = int(rng.choice([1, 6, 128, 4000]))
     yield kernel.collapsed_cubic(tables, task, kernel.CollapsedCubicOptions(bins))
     for theorem, kind in (
@@ -166,7 +175,10 @@ def blocks_of_brute_force(kernel: ModuleType) -> Iterator[str]:
                 remainder._BLOCK = module._BLOCK
                 every = np.full((task.v, tables.d_vocab_out), -2, dtype=np.int32)
                 proved = kernel.additive(
-                    tables, task, kernel.AdditiveOptions(), witness=kernel.EffortWitness(every)
+                    tables,
+                    task,
+                    kernel.AdditiveOptions(),
+                    witness=kernel.EffortWitness(every, np.zeros((0, 6), dtype=np.int32)),
                 )
                 yield from exceeded(proved, case.truth, case.name)
     finally:

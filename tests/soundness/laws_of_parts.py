@@ -15,7 +15,7 @@ from random_models import random_model
 from subcubic_witnesses import random_subcubic_witness
 
 from .truth import all_sequences
-from .witnesses import decided_counts, extreme_tables, sealed, widened
+from .witnesses import decided_counts, drawn_order, extreme_tables, sealed, widened
 
 
 def _module(kernel: ModuleType, name: str) -> Any:
@@ -315,7 +315,62 @@ def subcubic_classes(kernel: ModuleType) -> Iterator[str]:
                 yield f"a class with query {q} and {n} smaller tokens is not right"
 
 
+def first_rivals(kernel: ModuleType) -> Iterator[str]:
+    """As many words as some output makes wrong, at least; terms with bits to spare stay small."""
+    rng = np.random.default_rng(7)
+    first_rival, slack = _module(kernel, "_first_rival"), _module(kernel, "_slack")
+    for n in range(300):
+        k, v, outputs = 2 + n % 3, 2 + n % 3, 1 + n % 4
+        classes = list(kernel.MaxOfK(k, v).classes())
+        _, _, words = classes[int(rng.integers(len(classes)))]
+        columns = [t for letter in words.letters for t in letter]
+        size = int(10 ** rng.integers(1, 5))
+        f = rng.integers(-size, size, (k, len(columns), outputs))
+        f[:, :, :] -= rng.integers(0, size, outputs) // 3
+        gap = rng.choice([1, 2 * size], outputs)
+        above = f + rng.integers(0, gap, f.shape)
+        letter_of = np.array([a for a, letter in enumerate(words.letters) for _ in letter])
+        effort = np.array([[0] * (outputs + 1), [300] * (outputs + 1)])
+        rows = drawn_order(rng, effort[1:2])
+        rows = rows[rows[:, 1] == outputs]  # the label's class; its columns are 0 .. outputs - 1
+        order = [first_rival.Rival(*row) for row in rows[:, 2:].tolist()]
+        terms = slack.Terms(_counted(kernel, above[-1, 0]), _counted(kernel, above[:-1]), letter_of)
+        found = first_rival.wrong_by_first_rival(terms, words, order, 4000, _ledger(kernel))
+        members = [
+            word
+            for word in all_sequences(k - 1, len(columns)).tolist()
+            if _spells(words, [int(letter_of[c]) for c in word])
+        ]
+        sums = np.array([f[-1, 0] + sum(f[i, c] for i, c in enumerate(w)) for w in members])
+        if found < int((sums >= 0).any(axis=1).sum()):
+            yield f"only {found} words wrong by the order {order}"
+    additive = _module(kernel, "theorems.additive")
+    for n in range(8):
+        k, v = 2 + n % 3, 2 + n % 4
+        tables = sealed(kernel, extreme_tables(kernel, rng, k, v, v))
+        for q, m, words in kernel.MaxOfK(k, v).classes():
+            margins = _module(kernel, "_margins").Margins(tables, m, _ledger(kernel))
+            terms = additive.class_terms(margins, q, words, first_rival.SPARE)
+            for y in (terms.at_query, terms.before):
+                if y.size and k * int(np.abs(y).max()) >= 1 << (61 - first_rival.SPARE):
+                    yield f"256 times {k} terms of {int(np.abs(y).max())} may leave int64"
+
+
+def _counted(kernel: ModuleType, values: np.ndarray) -> Any:
+    return _module(kernel, "_ledger").Counted.of(values, _ledger(kernel))
+
+
+def _spells(words: Any, letters: list[int]) -> bool:
+    state = 0
+    for letter in letters:
+        state = words.step[state][letter]
+        if state < 0:
+            return False
+    return words.accepting[state]
+
+
 LAWS = (
+    first_rivals,
     scaled_numbers,
     split_parts,
     far_bounds,

@@ -634,27 +634,61 @@ _SUBCUBIC = [
     ),
 ]
 
+_FIRST_RIVAL = [
+    *_in(
+        "_first_rival.py",
+        ("pivot added", "- (rival.eighths * bounds", "+ (rival.eighths * bounds"),
+        ("smallest of a group", "reduce(np.maximum, conditions)", "reduce(np.minimum, conditions)"),
+        (
+            "outputs left out forgotten",
+            "words, bins, ledger) if rest else 0",
+            "words, 0, ledger) * 0",
+        ),
+        ("last group alone", "wrong += wrong_words", "wrong = wrong_words"),
+        (
+            "pivot's place for the output's",
+            "8 * bounds[..., rival.output",
+            "8 * bounds[..., rival.pivot",
+        ),
+    ),
+    *_in(
+        "theorems/additive.py",
+        ("pivot later in the order", "(pivot in known if eighths else pivot == -1)", "True"),
+        ("no bits to spare", "scale(query, tokens) + spare", "scale(query, tokens)"),
+    ),
+]
+
 _COUNTING = [
     *_in(
         "_counting.py",
         (
             "limit one too low",
-            "limit = budget // width",
-            "limit = max(0, budget // width - 1)",
+            "limit = (budget + int(offset.sum())) // width",
+            "limit = max(0, (budget + int(offset.sum())) // width - 1)",
         ),
         ("limit exclusive", "inside = binned <= ", "inside = binned < "),
         (
             "slack rounded up",
-            "binned = row // width",
-            "binned = -(-row // width)",
+            "binned = (row + offset[:, None]) // width",
+            "binned = -(-(row + offset[:, None]) // width)",
+        ),
+        (
+            "offsets forgotten in the limit",
+            "limit = (budget + int(offset.sum())) // width",
+            "limit = budget // width",
         ),
         (
             "tokens that share a column counted once",
-            "np.add.at(counts, bins[present], multiplicity[present])",
-            "np.add.at(counts, bins[present], 1)",
+            "np.add.at(counts, at[inside], np.broadcast_to(multiplicity, inside.shape)[inside])",
+            "np.add.at(counts, at[inside], 1)",
+        ),
+        (
+            "positions share their bins",
+            "at = binned + (limit + 1) * np.arange(positions)[:, None]",
+            "at = binned + limit * np.arange(positions)[:, None]",
         ),
         ("multiplicity of a term forgotten", "term *= count", "term *= 1"),
-        ("shared tokens not in the slots", "(np.asarray(inside) @ sharing)", "inside.sum(axis=1)"),
+        ("shared tokens not in the slots", "(inside @ sharing)", "inside.sum(axis=1)"),
         ("mask one slot short", "(8 * slot * (limit + 1))", "(8 * slot * max(1, limit))"),
         ("slots of 4 bytes for any count", "max(4, (most.bit_length() + 8) // 8)", "4"),
         ("no spare bit in a slot", "(most.bit_length() + 8) // 8", "(most.bit_length() + 7) // 8"),
@@ -673,7 +707,11 @@ _COUNTING = [
         "bin width rounded down under a limit of B",
         (
             Edit("_counting.py", "max(1, -(-budget // bins))", "max(1, budget // bins)"),
-            Edit("_counting.py", "limit = budget // width", "limit = min(bins, budget // width)"),
+            Edit(
+                "_counting.py",
+                "limit = (budget + int(offset.sum())) // width",
+                "limit = min(bins, (budget + int(offset.sum())) // width)",
+            ),
         ),
     ),
 ]
@@ -849,6 +887,6 @@ _CLAIM = _in(
 
 MUTANTS = (
     *_MARGINS, *_ADDITIVE, *_SLACK, *_REMAINDER, *_COLUMNS, *_SCALED, *_SPLIT, *_WINDOWED,
-    *_COLLAPSED, *_CUBIC, *_SUBCUBIC, *_COUNTING, *_TASKS, *_BRUTE_FORCE, *_TABLES, *_INTEGERS,
-    *_ENCLOSURE, *_CLAIM,
+    *_COLLAPSED, *_CUBIC, *_SUBCUBIC, *_FIRST_RIVAL, *_COUNTING, *_TASKS, *_BRUTE_FORCE, *_TABLES,
+    *_INTEGERS, *_ENCLOSURE, *_CLAIM,
 )  # fmt: skip

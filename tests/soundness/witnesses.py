@@ -40,6 +40,25 @@ def widened(rng: np.random.Generator, tables: Any, amount: float = 1.0) -> Any:
     )
 
 
+def drawn_order(
+    rng: np.random.Generator, effort: np.ndarray, *, circular: bool = False
+) -> np.ndarray:
+    """Rows of the tensor ``order`` of ``additive`` for half of the classes that have bins.
+
+    circular: pivots that stand later in the order, which must be refused.
+    """
+    rows: list[tuple[int, ...]] = []
+    for query, label in np.argwhere(effort > 0).tolist():
+        others = rng.permutation([x for x in range(effort.shape[1]) if x != label]).tolist()
+        others = others[: int(rng.integers(len(others) + 1))]
+        for place, x in enumerate(others):
+            known = others[place + 1 :] + others[:1] if circular else others[:place]
+            eighths = int(rng.choice([0, 1, 8, 20, 248])) if known and known != [x] else 0
+            pivot = int(rng.choice([p for p in known if p != x])) if eighths else -1
+            rows.append((query, label, x, int(rng.integers(3)), pivot, eighths))
+    return np.array(rows, dtype=np.int32).reshape(-1, 6)
+
+
 def extreme_tables(kernel: ModuleType, rng: np.random.Generator, k: int, v: int, x: int) -> Any:
     """Integer tables of no model, within the limits of form: sizes to 2^30, any exponents."""
     kind = rng.integers(4)

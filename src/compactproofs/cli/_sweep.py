@@ -15,7 +15,7 @@ def sweep(
     out: Annotated[Path, typer.Option(help="Results, a JSON line for each seed; resumed.")],
     seeds: Annotated[str, typer.Option(help="As 0-150 or 0,3,7-9.")] = "0-9",
     strategies: Annotated[
-        str, typer.Option(help="families, all, or names separated by commas.")
+        str, typer.Option(help="families, refined, all, or names; separated by commas.")
     ] = "families",
     processes: Annotated[int, typer.Option(help="Seeds at the same time.")] = 1,
     steps: Annotated[int, typer.Option(help="AdamW steps.")] = 3000,
@@ -23,6 +23,10 @@ def sweep(
     samples: Annotated[
         int, typer.Option(help="Sequences that estimate the accuracy where brute force cannot.")
     ] = 1_000_000,
+    models: Annotated[
+        Path | None,
+        typer.Option(help="Keep trained models in this folder, and reuse those that it has."),
+    ] = None,
     skip_corrupt: Annotated[
         bool, typer.Option("--skip-corrupt", help="Leave out lines of OUT that cannot be read.")
     ] = False,
@@ -38,7 +42,14 @@ def sweep(
     with _output.progress("sweeping") as tick:
         tick(0, len(wanted))
         for ran, _ in enumerate(
-            _sweep.sweep(settings, wanted, out, processes=processes, skip_corrupt=skip_corrupt),
+            _sweep.sweep(
+                settings,
+                wanted,
+                out,
+                processes=processes,
+                skip_corrupt=skip_corrupt,
+                models=models,
+            ),
             start=1,
         ):
             tick(ran, len(wanted))

@@ -1,9 +1,9 @@
 """Where to spend work: the effort of each class that makes ``additive`` an anytime proof.
 
 All classes are first tried with the usual bins; those of which something is left open are tried
-again with more bins, or by enumeration, largest remainder first. Each trial runs the kernel's own
-step of that class, so its gain and its cost are known exactly; within a budget of FLOPs the trials
-with the largest gain per FLOP are taken.
+again by enumeration, with more bins, and with the outputs put in an order instead of their union,
+largest remainder first. Each trial runs the kernel's own step of that class, so its gain and its
+cost are known exactly; within a budget of FLOPs the trials of largest gain per FLOP are taken.
 """
 
 import re
@@ -28,13 +28,15 @@ from ..kernel import (
     require_fit,
     verify_tables,
 )
+from ..kernel._first_rival import Rival
 from ..kernel._ledger import Ledger
 from ..kernel._margins import Margins
+from ..kernel._slack import worst_word
 from ..kernel._tasks import ClassAutomaton
-from ..kernel.theorems.additive import ENUMERATE, OPEN_PREFIXES, wrong_of_class
+from ..kernel.theorems.additive import ENUMERATE, OPEN_PREFIXES, class_terms, wrong_of_class
+from .first_rival import find_order
 
 _BINS = (128, 1024, 8192)
-_ENUMERABLE = OPEN_PREFIXES
 _LIMITS = {"": 1, "flops": 1, "s": 1, "min": 60}
 
 
@@ -63,6 +65,7 @@ class _Trial(NamedTuple):
     """What an effort gives in a class."""
 
     effort: int
+    order: tuple[Rival, ...]
     correct: int
     flops: int
     seconds: float
@@ -88,8 +91,8 @@ class _Class:
 
 def refine(
     model: Model, task: Task, budget: Budget, tick: Tick = no_tick
-) -> dict[str, Int32[np.ndarray, "q m"]]:
-    """The witness ``effort`` of ``additive``: all 0 if the budget is too small for any class.
+) -> dict[str, Int32[np.ndarray, "..."]]:
+    """The witness of ``additive``: efforts all 0 if the budget is too small for any class.
 
     Cost: that of all trials; about twice that of the proof.
     """
@@ -118,9 +121,18 @@ def refine(
             kept.clear()
     _try_harder(classes, kept, tables, clock, tick)
     effort = np.zeros((task.v, tables.d_vocab_out), dtype=np.int32)
-    for query, label, chosen in _choose(classes, margins_cost, tables, budget.flops):
-        effort[query, label] = chosen
-    return {"effort": effort}
+    rows: list[tuple[int, ...]] = []
+    for one, chosen in _choose(classes, margins_cost, tables, budget.flops):
+        effort[one.query, one.label] = chosen.effort
+        rows += (_row(one, rival) for rival in chosen.order)
+    return {"effort": effort, "order": np.array(rows, dtype=np.int32).reshape(-1, 6)}
+
+
+def _row(one: _Class, rival: Rival) -> tuple[int, ...]:
+    """A row of the tensor ``order``: columns of terms leave out the label, outputs do not."""
+    output, pivot = (x + (x >= one.label) for x in (rival.output, rival.pivot))
+    pivot = pivot if rival.eighths else -1
+    return one.query, one.label, output, rival.group, pivot, rival.eighths
 
 
 class _Clock:
@@ -152,15 +164,16 @@ class _Counting(NamedTuple):
         return _Counting(Margins(tables, label, ledger), ledger)
 
 
-def _try(one: _Class, counting: _Counting, effort: int) -> float:
+def _try(one: _Class, counting: _Counting, effort: int, order: tuple[Rival, ...] = ()) -> float:
     """Run the kernel's step of a class; returns the seconds it adds to the proof."""
     before = one.best.seconds if one.best else 0.0
     margins, ledger = counting
     flops = ledger.flops
     began = time.perf_counter()
-    wrong = wrong_of_class(margins, one.query, one.words, effort, ledger)
+    wrong = wrong_of_class(margins, one.query, one.words, effort, ledger, order)
     seconds = time.perf_counter() - began
-    one.trials.append(_Trial(effort, one.words.size - wrong, ledger.flops - flops, seconds))
+    trial = _Trial(effort, order, one.words.size - wrong, ledger.flops - flops, seconds)
+    one.trials.append(trial)
     after = one.best.seconds if one.best else 0.0
     return after - before
 
@@ -172,29 +185,65 @@ def _try_harder(
     clock: _Clock,
     tick: Tick,
 ) -> None:
-    """Enumerate small remainders, count large ones in more bins; largest remainder first."""
-    open_classes = sorted(
-        (one for one in classes if one.trials and one.left), key=lambda one: -one.left
-    )
-    for done, one in enumerate(open_classes):
-        tick(len(open_classes) + done, 2 * len(open_classes))
-        if clock.is_spent():
-            return
-        if one.label not in kept:
-            kept.clear()
-            kept[one.label] = _Counting.of(tables, one.label)
-        margins = kept[one.label]
-        if one.left <= _ENUMERABLE:
-            clock.add(_try(one, margins, ENUMERATE))
-            if one.best is not None and one.best.effort == ENUMERATE:
-                continue
-        for bins in _BINS[1:]:
-            before = one.left
+    """Pass after pass over what is left open, each costlier than the one before."""
+    passes = [_enumerate, *(step for bins in _BINS[1:] for step in (_Bins(bins), _Order(bins)))]
+    for number, step in enumerate(passes):
+        left = sorted(
+            (one for one in classes if one.trials and one.left), key=lambda one: -one.left
+        )
+        open_in_all = sum(one.left for one in left)
+        behind = 0
+        for done, one in enumerate(left):
+            tick((len(passes) + number) * len(left) + done, 2 * len(passes) * len(left))
             if clock.is_spent():
                 return
-            clock.add(_try(one, margins, bins))
-            if one.left > 0.9 * before:
+            if number and 100 * behind > 99 * open_in_all:
                 break
+            behind += one.left
+            if one.label not in kept:
+                kept.clear()
+                kept[one.label] = _Counting.of(tables, one.label)
+            clock.add(step(one, kept[one.label]))
+
+
+def _enumerate(one: _Class, counting: _Counting) -> float:
+    return _try(one, counting, ENUMERATE) if one.left <= OPEN_PREFIXES else 0.0
+
+
+class _Bins(NamedTuple):
+    """Count in so many bins, unless the last increase gained little."""
+
+    bins: int
+
+    def __call__(self, one: _Class, counting: _Counting) -> float:
+        tried = [one.words.size - t.correct for t in one.trials if t.effort > 0 and not t.order]
+        if len(tried) > 1 and tried[-1] > 0.9 * tried[-2]:
+            return 0.0
+        return _try(one, counting, self.bins)
+
+
+class _Order(NamedTuple):
+    """Put the outputs in an order, with as many bins where these were of use."""
+
+    bins: int
+
+    def __call__(self, one: _Class, counting: _Counting) -> float:
+        if all(trial.effort != self.bins for trial in one.trials):
+            return 0.0
+        order = _order_of(one, counting)
+        return _try(one, counting, self.bins, order) if order else 0.0
+
+
+def _order_of(one: _Class, counting: _Counting) -> tuple[Rival, ...]:
+    """The order of a class where it can matter: two outputs that the worst case leaves open."""
+    for trial in one.trials:
+        if trial.order:
+            return trial.order
+    terms = class_terms(counting.margins, one.query, one.words)
+    outputs = np.flatnonzero(np.asarray(worst_word(terms, one.words)) >= 0)
+    if len(outputs) < 2 or not one.words.length:
+        return ()
+    return tuple(find_order(terms, outputs, one.words, seed=one.query))
 
 
 def _choose(
@@ -202,13 +251,13 @@ def _choose(
     margins_cost: dict[int, int],
     tables: VerifiedTables,
     flops: int | None,
-) -> Iterator[tuple[int, int, int]]:
+) -> Iterator[tuple[_Class, _Trial]]:
     """The efforts that give most within ``flops``: by gain per FLOP, each after the one before."""
     tried = [one for one in classes if one.best is not None and one.best.correct]
     if flops is None:
         for one in tried:
             if one.best is not None:
-                yield one.query, one.label, one.best.effort
+                yield one, one.best
         return
     in_label: dict[int, int] = {}
     for one in tried:
@@ -234,7 +283,7 @@ def _choose(
         used.add(one.label)
         chosen[number] = order, trial
     for number, (_, trial) in chosen.items():
-        yield tried[number].query, tried[number].label, trial.effort
+        yield tried[number], trial
 
 
 def _hull(trials: list[_Trial]) -> list[_Trial]:

@@ -51,7 +51,10 @@ class Theorem(NamedTuple):
 
 THEOREMS = {
     "additive": Theorem(
-        additive, AdditiveOptions, witness=EffortWitness, witness_types={"effort": "I32"}
+        additive,
+        AdditiveOptions,
+        witness=EffortWitness,
+        witness_types={"effort": "I32", "order": "I32"},
     ),
     "brute-force": Theorem(brute_force, BruteForceOptions),
     "collapsed-cubic": Theorem(collapsed_cubic, CollapsedCubicOptions),

@@ -5,7 +5,8 @@ the integer bounds of ``_margins``, over the tokens ``t`` that occur in words of
 (``_slack``), with one column for each token, bounds the words that are wrong; the rest of the
 class is right.
 
-*Anytime.* A witness may say for each class how much work to spend: the theorem is sound for every
+*Anytime.* A witness may say for each class how much work to spend, and in which order to ask
+against which output a word is wrong first (``_first_rival``): the theorem is sound for every
 choice, so the search for a good one is free.
 
 Proof: docs/theory.md, T4 and T5. Cost: O(v^3 x k) for the maxima, plus at most
@@ -13,6 +14,7 @@ Proof: docs/theory.md, T4 and T5. Cost: O(v^3 x k) for the maxima, plus at most
 where asked for; independent of ``v^k`` without it.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from operator import itemgetter
@@ -23,6 +25,7 @@ from jaxtyping import Int, Int32
 
 from .._claim import ClassCount, Proved, conclude, require_fit
 from .._errors import MalformedError, OptionError
+from .._first_rival import MAX_EIGHTHS, SPARE, Rival, wrong_by_first_rival
 from .._integers import VerifiedTables
 from .._ledger import Ledger
 from .._margins import Margins
@@ -63,6 +66,9 @@ class EffortWitness(NamedTuple):
     """For each class a number of bins, or one of the codes above."""
 
     effort: Int32[np.ndarray, "q m"]
+    order: Int32[np.ndarray, "n 6"]
+    """Rows ``query, label, output, group, pivot, eighths``, a class's in its order (see ``Rival``;
+    here output and pivot are outputs). A class with rows is counted by ``_first_rival``."""
 
 
 def additive(
@@ -75,6 +81,7 @@ def additive(
     """Prove a lower bound on the accuracy by the theorem above."""
     require_fit(task, tables)
     effort = _efforts(witness, options.bins, task.v, tables.d_vocab_out)
+    orders = {} if witness is None else _orders(witness.order, effort)
     ledger = tables.start_ledger()
     by_class: list[ClassCount] = []
     labels = len(set(task.automaton.label.tolist()))
@@ -85,7 +92,8 @@ def additive(
             size, spent = words.size, int(effort[query, label])
             wrong = size
             if margins is not None and spent != SKIP:
-                wrong = wrong_of_class(margins, query, words, spent, ledger)
+                order = orders.get((query, label), ())
+                wrong = wrong_of_class(margins, query, words, spent, ledger, order)
             by_class.append(ClassCount(query, label, size, size - wrong))
     return conclude(
         theorem="additive",
@@ -114,10 +122,51 @@ def _efforts(
     return effort
 
 
+def _orders(
+    given: object, effort: Int[np.ndarray, "q m"]
+) -> Mapping[tuple[int, int], Sequence[Rival]]:
+    """The order of each class that has one, in columns of its terms."""
+    count = len(given) if isinstance(given, np.ndarray) and given.ndim == 2 else 0
+    rows = require_array("order", given, np.int32, (count, 6))
+    v, outputs = effort.shape
+    result: dict[tuple[int, int], list[Rival]] = {}
+    earlier: dict[tuple[int, int], set[int]] = {}
+    for number, (query, label, output, group, pivot, eighths) in enumerate(rows.tolist()):
+        known = earlier.setdefault((query, label), set())
+        if not (
+            0 <= query < v
+            and 0 <= label < outputs
+            and effort[query, label] > 0
+            and 0 <= output < outputs
+            and output != label
+            and output not in known
+            and group >= 0
+            and 0 <= eighths <= MAX_EIGHTHS
+            and (pivot in known if eighths else pivot == -1)
+        ):
+            raise MalformedError(
+                f"row {number} of the tensor order is {rows[number].tolist()}: it must name a "
+                "class with bins, an output not named before, and as pivot one named before or -1, "
+                f"with a multiplier up to {MAX_EIGHTHS}"
+            )
+        known.add(output)
+        rival = Rival(output - (output > label), group, pivot - (pivot > label), eighths)
+        result.setdefault((query, label), []).append(rival)
+    return result
+
+
 def wrong_of_class(
-    margins: Margins, query: int, words: ClassAutomaton, effort: int, ledger: Ledger
+    margins: Margins,
+    query: int,
+    words: ClassAutomaton,
+    effort: int,
+    ledger: Ledger,
+    order: Sequence[Rival] = (),
 ) -> int:
     """An upper bound on the words of a class that are wrong; its size at most."""
+    if order:
+        terms = class_terms(margins, query, words, SPARE)
+        return wrong_by_first_rival(terms, words, order, effort, ledger)
     terms = class_terms(margins, query, words)
     if effort == ENUMERATE:
         worst = np.asarray(worst_word(terms, words))
@@ -131,11 +180,14 @@ def wrong_of_class(
     return min(words.size, wrong_words(terms, words, bins, ledger))
 
 
-def class_terms(margins: Margins, query: int, words: ClassAutomaton) -> Terms:
-    """The bounds of a class, a column for each token, grouped by letter. Cost: O(k v x)."""
+def class_terms(margins: Margins, query: int, words: ClassAutomaton, spare: int = 0) -> Terms:
+    """The bounds of a class, a column for each token, grouped by letter. Cost: O(k v x).
+
+    spare: bits by which the unit is coarser, for whom multiplies terms.
+    """
     tokens = np.array([t for letter in words.letters for t in letter], dtype=np.int64)
     letter_of = np.array([a for a, letter in enumerate(words.letters) for _ in letter], np.int64)
-    scale = margins.scale(query, tokens)
+    scale = margins.scale(query, tokens) + spare
     last = slice(words.length, words.length + 1)
     at_query = margins.upper(query, last, np.array([query]), scale)[0, 0]
     before = margins.upper(query, slice(0, words.length), tokens, scale)
