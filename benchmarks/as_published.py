@@ -21,7 +21,6 @@ it is O(v^3 k^2). Other sizes: forming F.
 """
 
 import argparse
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from math import comb
@@ -32,13 +31,13 @@ import numpy as np
 
 import compactproofs as cp
 from compactproofs._ladder import AVERAGINGS, DIRECTS, ERRORS, subcubic_strategies
-from compactproofs._sweep import _append, read_results
+from compactproofs._sweep import SweepSettings, _append, read_results, trained_model
 from compactproofs.estimate import sample_accuracy
 from compactproofs.scale import map_shards
-from compactproofs.training import TrainSettings, train_max_of_k
 
 ROOT = Path(__file__).resolve().parent
 SWEEP, RESULTS = ROOT / "results" / "sweep", ROOT / "results" / "as_published"
+MODELS = ROOT.parent / "out" / "sweep-models"
 FAMILIES = {"cubic": "cubic"} | {s.name: s.family for s in subcubic_strategies()}
 
 # Reference 4.2, k=4, v=64, d=32: with mean_query+max_diff and mean_query+diff, and what others add.
@@ -312,17 +311,15 @@ def swept(piece: str) -> dict[int, dict[str, Any]]:
 
 
 def run_seed(ours: dict[str, Any]) -> dict[str, Any]:
-    """Train the model of one of our results again and run everything on it."""
-    began, settings, task = time.perf_counter(), ours["settings"], cp.parse_task(ours["task"])
-    recipe = {name: settings[name] for name in ("d_model", "steps", "batch", "learning_rate")}
-    trained = train_max_of_k(TrainSettings(k=task.k, v=task.v, seed=ours["seed"], **recipe))
-    with tempfile.TemporaryDirectory() as folder:
-        model = cp.load_model(cp.save_model(Path(folder) / "m", trained.config, trained.tensors))
+    """Everything on the model of one of our results: kept by the sweep, or trained again."""
+    began, task = time.perf_counter(), cp.parse_task(ours["task"])
+    settings = SweepSettings(**ours["settings"])
+    model = trained_model(settings, ours["seed"], MODELS)
     found, accuracy = published_strategies(model), ours["accuracy"]["value"]
     if not (same := model.sha256 == ours["model_sha256"]):
-        accuracy = sample_accuracy(model, task, samples=settings["samples"], seed=0).estimate
+        accuracy = sample_accuracy(model, task, samples=settings.samples, seed=0).estimate
     return {
-        "settings": {"task": ours["task"], **recipe},
+        "settings": ours["settings"],
         "seed": ours["seed"],
         "model_sha256": model.sha256,
         "same_model": same,

@@ -1,6 +1,7 @@
 """``compactproofs circuits`` and ``compactproofs report`` as their users meet them."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,10 @@ def test_a_report_is_written_from_a_run_or_from_a_stored_frontier(
     html = page.read_text()
     for words in ("Bound against length", "Which parts matter", "Where the proof fails"):
         assert words in html
+    # Cells under their headings: strategy, family, bound.
+    assert re.search(
+        r"<tr[^>]*><td[^>]*>cubic</td><td[^>]*>cubic</td><td[^>]*>[01]\.\d{7}</td>", html
+    )
     assert run(arguments) == 2
     assert "--force" in capsys.readouterr().err
     folder = tmp_path / "frontier"

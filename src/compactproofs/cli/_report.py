@@ -127,14 +127,14 @@ def _frontier(page: Page, found: dict[str, Any]) -> None:
         ],
         [
             [
+                p["name"],
+                p["family"],
                 f"{p['bound']:.7f}",
                 f"{p['normalised']:.6f}",
                 f"{p['flops']:,}",
                 f"{p['unexplained_dimension']:,}",
                 f"{p['seconds_search']:.2f}",
                 f"{p['seconds_verify']:.2f}",
-                p["name"],
-                p["family"],
             ]
             for p in points
         ],

@@ -15,6 +15,7 @@ FAMILIES = {
     "collapsed cubic": "#0b6e4f",
     "windowed": "#2f7ed8",
     "additive": "#12355b",
+    "additive, refined": "#6a8fbf",
     "brute force": "#000000",
 }
 
