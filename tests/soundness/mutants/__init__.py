@@ -1,0 +1,27 @@
+"""Unsound kernels, one small edit each: a suite that cannot tell them from the kernel is blind.
+
+An edit replaces a snippet that occurs exactly once in its file. Left out, because no test can or
+should catch them alone (each was tried or argued through):
+
+* ``b_K`` dropped, or any shift of the scores common to a query (the sign of ``shift`` in
+  ``integer_tables`` and ``verify_tables`` together): a softmax does not change.
+* ``_counting``: bin width ``floor(W/B)``: the limit is computed from the width, so every width is
+  sound; the unsound form, with the limit ``B``, is listed as a pair of edits.
+* ``weight_low < 0`` accepted by ``_check_form``: looser, and still encloses.
+* ``Ball.__matmul__`` without ``8 n rho``: where subnormals are kept (``check_arithmetic`` asks),
+  ``_outward`` adds more than a product of fewer than 2^57 terms can lose. It matters to threads
+  that flush to zero, which tests/kernel makes in a process of their own.
+* ``reciprocal_sqrt`` with a bad guess: its exact check refuses it (the pair that also removes the
+  check is listed).
+* ``conclude`` without its cover check: it guards against defects elsewhere, which are listed.
+* the mean position dropped from the keys of ``qk_factors``: it adds one number to a row of scores.
+* ``moves`` that keep useless targets, ``_trim`` that keeps dead states: the same words, more work.
+"""
+
+from .counting import COUNTING
+from .form import Mutant as Mutant
+from .foundations import FOUNDATIONS
+from .shared_bounds import SHARED_BOUNDS
+from .subcubic import SUBCUBIC
+
+MUTANTS = (*COUNTING, *SHARED_BOUNDS, *SUBCUBIC, *FOUNDATIONS)
