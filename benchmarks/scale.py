@@ -1,6 +1,6 @@
-"""How large a vocabulary can be: bounds, seconds and memory at k=4, d=64 as v grows.
+"""How large a vocabulary can be: bounds, seconds and memory at k=4, d=32 as v grows.
 
-    python benchmarks/scale.py [--v 256 512]
+    python benchmarks/scale.py [--v 256 512] [--theorems cubic collapsed-cubic]
 
 Each model is trained here (recipes, not weights, are committed) and proved in a process of its own.
 Writes ``results/scale.json``.
@@ -17,7 +17,8 @@ import compactproofs as cp
 from compactproofs.estimate import sample_accuracy
 
 RESULTS = Path(__file__).resolve().parent / "results" / "scale.json"
-STEPS = {128: 6000, 256: 12000, 512: 24000, 1024: 24000}
+VOCABULARIES = (128, 256, 512, 1024)
+RECIPE = ["--d-model", "32", "--steps", "8000", "--batch", "256"]
 THEOREMS: dict[str, list[str]] = {
     "cubic": [],
     "collapsed-subcubic": ["--window", "64", "--bins", "64"],
@@ -48,7 +49,7 @@ def compactproofs(*arguments: str, limit: int | None = None) -> tuple[dict[str, 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--v", type=int, nargs="+", default=[128, 256, 512], choices=list(STEPS))
+    parser.add_argument("--v", type=int, nargs="+", default=[128, 256, 512], choices=VOCABULARIES)
     parser.add_argument("--theorems", nargs="+", default=list(THEOREMS), choices=list(THEOREMS))
     wanted = parser.parse_args()
     rows = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
@@ -56,7 +57,7 @@ def main() -> None:
         task = f"max:k=4,v={v}"
         with tempfile.TemporaryDirectory() as temporary:
             folder = str(Path(temporary) / "model")
-            recipe = ["train", task, "--d-model", "64", "--steps", str(STEPS[v]), "--out", folder]
+            recipe = ["train", task, *RECIPE, "--out", folder]
             trained, _ = compactproofs(*recipe)
             model = cp.load_model(folder)
             accuracy = sample_accuracy(model, cp.parse_task(task), samples=1_000_000, seed=0)

@@ -143,8 +143,9 @@ def test_tables_compare_only_the_same_models(
 ) -> None:
     monkeypatch.setattr(as_published, "SWEEP", tmp_path / "sweep")
     monkeypatch.setattr(as_published, "RESULTS", tmp_path / "as_published")
+    monkeypatch.setattr(as_published, "MODELS", tmp_path / "models")
     (tmp_path / "sweep").mkdir()
-    settings = {"d_model": 4, "steps": 20, "batch": 16, "learning_rate": 1e-3, "samples": 100}
+    settings = {"task": "max:k=2,v=4", "d_model": 4, "steps": 20, "batch": 16, "samples": 100}
     ours = {
         "settings": settings,
         "task": "max:k=2,v=4",
