@@ -153,6 +153,7 @@ def page() -> str:
         if piece.name not in found or piece.strategies == "all":
             continue
         lines += _table(piece, found[piece.name])
+    lines += _scale()
     if "k=4,v=64,all" in found:
         lines += _all_strategies(found["k=4,v=64,all"])
     return "\n".join(lines).rstrip() + "\n"
@@ -233,6 +234,30 @@ def _above(piece: Piece) -> list[str]:
         f"their FLOPs: {len(above)}, on {len(compared) - len(other)} models"
     )
     return [text + (f"; {len(other)} could not be trained again." if other else "."), ""]
+
+
+def _scale() -> list[str]:
+    """The largest vocabularies, from ``benchmarks/scale.py``."""
+    rows = json.loads((RESULTS.parent / "scale.json").read_text())
+    lines = [
+        "## Larger vocabularies: k=4, d=32",
+        "",
+        f"Made by `benchmarks/scale.py`; each model by `{rows[0]['recipe']}` with its own v.",
+        "",
+        "| v | sampled accuracy | theorem | proved | log2 FLOPs | seconds | MB |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in rows:
+        proved = (
+            f"{row['bound_decimal']} | {_log2(float(row['flops'])):.2f} | {row['seconds_prove']} "
+            f"| {row['peak_mb']}"
+            if "bound_decimal" in row
+            else f"stopped after {row['stopped_after_seconds']} s | | |"
+        )
+        lines.append(
+            f"| {row['v']} | {row['accuracy_sampled']:.4f} | {row['theorem']} | {proved} |"
+        )
+    return [*lines, ""]
 
 
 def _all_strategies(results: list[dict[str, Any]]) -> list[str]:
