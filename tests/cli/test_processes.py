@@ -27,7 +27,8 @@ def test_help_check_and_show_import_neither_torch_nor_plotting() -> None:
 
 def test_ctrl_c_exits_130_and_leaves_nothing(tmp_path: Path) -> None:
     out = tmp_path / "proof"
-    arguments = ["prove", "max-of-20", "--task", "max:k=20,v=64", "--out", str(out)]
+    arguments = ["prove", "max-of-20", "--task", "max:k=20,v=64", "--bins", "8192"]
+    arguments += ["--out", str(out)]
     process = subprocess.Popen(
         [*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

@@ -39,6 +39,7 @@ def attack(kernel: ModuleType, *, low_rank_first: bool = False) -> Iterator[str]
         yield from law(kernel)
     yield from against_integers(kernel)
     yield from against_truth(kernel)
+    yield from laws_of_parts.first_rivals(kernel)
     yield from of_subcubic(kernel)
     yield from blocks_of_brute_force(kernel)
 

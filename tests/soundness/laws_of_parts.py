@@ -370,7 +370,6 @@ def _spells(words: Any, letters: list[int]) -> bool:
 
 
 LAWS = (
-    first_rivals,
     scaled_numbers,
     split_parts,
     far_bounds,

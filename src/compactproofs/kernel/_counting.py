@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int64
 
-from ._errors import OptionError
+from ._errors import KernelDefectError, OptionError
 from ._ledger import Ledger
 from ._tasks import ClassAutomaton
 
@@ -47,6 +47,8 @@ def count_within_slack(
         raise OptionError(f"bins = {bins} must be at least 1")
     sharing = np.ones(len(letters), dtype=np.int64) if multiplicity is None else multiplicity
     for row, budget in zip(np.asarray(slack), budgets, strict=True):
+        if budget < 0:
+            raise KernelDefectError(f"budget {budget}: the worst case excludes this output")
         width = max(1, -(-budget // bins))
         offset = _offsets(row, sharing, width, budget, ledger)
         limit = (budget + int(offset.sum())) // width
