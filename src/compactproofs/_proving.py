@@ -29,6 +29,7 @@ from .kernel import (
     no_tick,
     read_regular_file,
     require_fit,
+    require_semantics,
     verify_tables,
     witness_from,
 )
@@ -42,6 +43,7 @@ def prove(
     tick: Tick = no_tick,
     tables: IntegerTables | VerifiedTables | None = None,
     witness: Mapping[str, np.ndarray] | None = None,
+    semantics: str = "real",
 ) -> Proved:
     """Prove a lower bound on the accuracy of ``model`` at ``task``.
 
@@ -49,21 +51,32 @@ def prove(
     tick: called with the work done and the work in all; may raise to stop.
     tables: the tables to count from; found here if not given. The kernel verifies them either way.
     witness: the theorem's own tensors by name; searched for here if it cannot do without.
+    semantics: ``real``, the function over the real numbers; or ``float32``, any evaluation in
+    float32 (docs/theory.md section 5).
 
     Raises UserError: OptionError for an unknown theorem or option, TaskError if the task does not
-    fit the model, EnclosureError if the weights leave float64's range.
+    fit the model, EnclosureError if the weights leave float64's range, SemanticsError if float32
+    semantics does not cover them.
     Cost: that of the theorem; see its docstring.
     """
     known = known_theorem(theorem)
     require_fit(task, model)
     chosen = known.parse_options(dict(options or {}))
+    require_semantics(semantics)
     if not known.from_tables:
+        if semantics != "real":
+            raise OptionError(
+                f"the theorem {theorem} goes back to the weights and has no semantics {semantics}: "
+                "use another theorem, as additive or collapsed-subcubic"
+            )
         found = find_witness(model, task, theorem, chosen) if witness is None else witness
         return known.prove(model, task, chosen, tick, _typed(theorem, known, found))
     taken = None if witness is None else _typed(theorem, known, witness)
-    if not isinstance(tables, VerifiedTables) or tables.model_sha256 != model.sha256:
+    about = (model.sha256, semantics)
+    if not isinstance(tables, VerifiedTables) or (tables.model_sha256, tables.semantics) != about:
         claimed = tables.claimed if isinstance(tables, VerifiedTables) else tables
-        tables = verify_tables(model, integer_tables(model) if claimed is None else claimed)
+        claimed = integer_tables(model, semantics) if claimed is None else claimed
+        tables = verify_tables(model, claimed, semantics)
     return known.prove(tables, task, chosen, tick, taken)
 
 

@@ -61,6 +61,13 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+_SEMANTICS = {
+    "real": "real numbers; ties count as wrong",
+    "float32": "every float32 evaluation, in any order of summation; exp within 2^-16; ties count "
+    "as wrong",
+}
+
+
 def describe(claim: Claim) -> dict[str, str]:
     """The claim in words, a line each."""
     options = ", ".join(f"{name}={value}" for name, value in claim.options)
@@ -68,7 +75,7 @@ def describe(claim: Claim) -> dict[str, str]:
         "claim": f"accuracy >= {claim.correct}/{claim.total} = {claim.bound_decimal}...",
         "model": f"sha256 {claim.model_sha256}",
         "task": f"{claim.task}, {claim.distribution} over all {claim.total:,} sequences",
-        "semantics": f"{claim.semantics} numbers; ties count as wrong",
+        "semantics": _SEMANTICS.get(claim.semantics, claim.semantics),
         "theorem": claim.theorem + (f" ({options})" if options else ""),
         "undecided": f"{claim.undecided:,} sequences proved neither right nor wrong",
         "length": f"{claim.flops:,} FLOPs; unexplained dimension {claim.unexplained_dimension:,}",

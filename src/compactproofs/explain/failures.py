@@ -69,7 +69,7 @@ def failures(
     found: dict[tuple[int, ...], Example] = {}
     if proved.tables is not None and task.k > 1:
         losing = sorted(proved.by_class, key=lambda c: c.correct - c.size)[:classes]
-        tables = verify_tables(model, proved.tables)
+        tables = verify_tables(model, proved.tables, proved.claim.semantics)
         for done, (query, label, size, correct) in enumerate(losing):
             tick(done, len(losing))
             words = task.class_automaton(query, label)

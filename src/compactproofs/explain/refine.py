@@ -90,15 +90,17 @@ class _Class:
 
 
 def refine(
-    model: Model, task: Task, budget: Budget, tick: Tick = no_tick
+    model: Model, task: Task, budget: Budget, tick: Tick = no_tick, semantics: str = "real"
 ) -> dict[str, Int32[np.ndarray, "..."]]:
     """The witness of ``additive``: efforts all 0 if the budget is too small for any class.
+
+    semantics: of the tables that the efforts are tried on.
 
     Cost: that of all trials; about twice that of the proof.
     """
     require_fit(task, model)
     began = time.perf_counter()
-    tables = verify_tables(model, integer_tables(model))
+    tables = verify_tables(model, integer_tables(model, semantics), semantics)
     enclosing = time.perf_counter() - began
     clock = _Clock(began, budget.seconds, 2 * enclosing)
     classes: list[_Class] = []

@@ -22,12 +22,15 @@ from ._errors import MalformedError as MalformedError
 from ._errors import ModelError as ModelError
 from ._errors import OptionError as OptionError
 from ._errors import RejectedError as RejectedError
+from ._errors import SemanticsError as SemanticsError
 from ._errors import TaskError as TaskError
 from ._errors import UserError as UserError
 from ._files import read_regular_file as read_regular_file
+from ._float32 import SEMANTICS as SEMANTICS
 from ._integers import IntegerTables as IntegerTables
 from ._integers import VerifiedTables as VerifiedTables
 from ._integers import integer_tables as integer_tables
+from ._integers import require_semantics as require_semantics
 from ._integers import verify_tables as verify_tables
 from ._model import Model as Model
 from ._model import load_model as load_model

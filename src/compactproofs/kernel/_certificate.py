@@ -16,7 +16,7 @@ import numpy as np
 from safetensors.numpy import save
 
 from ._claim import Claim, Outcome, Proved, require_fit
-from ._errors import MalformedError, OptionError, RejectedError, TaskError
+from ._errors import MalformedError, OptionError, RejectedError, SemanticsError, TaskError
 from ._integers import IntegerTables, verify_tables
 from ._model import Model
 from ._safetensors import (
@@ -244,11 +244,11 @@ def check(
             raise OptionError(f"unknown theorem {claim.theorem!r} or task {claim.task!r}")
         require_fit(own_task, model)
         options = theorem.parse_options(dict(claim.options))
-        subject = model if tables is None else verify_tables(model, tables)
+        subject = model if tables is None else verify_tables(model, tables, claim.semantics)
         again = theorem.prove(subject, own_task, options, tick, witness)
     except MalformedError as error:
         return verdict(Outcome.MALFORMED, str(error))
-    except (RejectedError, OptionError, TaskError) as error:
+    except (RejectedError, OptionError, SemanticsError, TaskError) as error:
         return verdict(Outcome.REJECTED, str(error))
     different = _differences(claim, again.claim)
     if different:

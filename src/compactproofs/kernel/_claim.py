@@ -175,6 +175,7 @@ def conclude(
         flops=ledger.flops,
         radius_flops=ledger.radius_flops,
         unexplained_dimension=unexplained_dimension,
+        semantics="real" if isinstance(tables, Model) else tables.semantics,
     )
     outcome = Outcome.PROVED if correct > max(by_label.values()) else Outcome.VACUOUS
     claimed = None if isinstance(tables, Model) else tables.claimed

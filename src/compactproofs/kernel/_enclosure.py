@@ -92,6 +92,21 @@ class Ball:
         """Transpose; free."""
         return Ball(self.mid.T, self.rad.T, self.ledger)
 
+    def reshape(self, *shape: int) -> "Ball":
+        """The same numbers in another shape; free."""
+        return Ball(self.mid.reshape(shape), self.rad.reshape(shape), self.ledger)
+
+    def absolute(self) -> "Ball":
+        """``| |a| - |a'| | <= |a - a'|``: sizes, with the same radii."""
+        self.ledger.point(self.mid.size)
+        return Ball(np.abs(self.mid), self.rad, self.ledger)
+
+    def widened(self, by: Float64[np.ndarray, "..."]) -> "Ball":
+        """Every number within ``by >= 0`` of a number enclosed here, broadcasting."""
+        self.ledger.radius(2 * self.mid.size)
+        with np.errstate(over="ignore"):
+            return Ball(self.mid, _outward(self.rad + by), self.ledger)
+
     def _elementwise(
         self, mid: Float64[np.ndarray, "..."], carried: Float64[np.ndarray, "..."], operations: int
     ) -> "Ball":

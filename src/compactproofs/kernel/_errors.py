@@ -21,6 +21,10 @@ class EnclosureError(UserError):
     """Arithmetic that left float64's range, or a machine whose arithmetic breaks the enclosures."""
 
 
+class SemanticsError(UserError):
+    """A model that a semantics does not cover: its weights, its scale, or what could overflow."""
+
+
 class MalformedError(UserError):
     """A certificate that cannot be read as one."""
 

@@ -12,7 +12,8 @@ from flint import arb
 from jaxtyping import Bool, Float64, Int32, Int64
 
 from ._enclosure import Ball, exp_bounds
-from ._errors import EnclosureError, MalformedError, RejectedError
+from ._errors import EnclosureError, MalformedError, OptionError, RejectedError
+from ._float32 import SEMANTICS
 from ._frozen import Immutable, frozen
 from ._ledger import Ledger
 from ._model import Model
@@ -53,9 +54,10 @@ class IntegerTables(NamedTuple):
     """Values and direct logits are counted in units of ``2^-grid``."""
 
 
-def integer_tables(model: Model) -> IntegerTables:
+def integer_tables(model: Model, semantics: str = "real") -> IntegerTables:
     """Round the enclosures of ``model``'s tables outward to 30-bit integers (untrusted)."""
-    tables = enclose_tables(model, Ledger())
+    require_semantics(semantics)
+    tables = enclose_tables(model, Ledger(), semantics)
     shift = np.rint(tables.scores.upper().max(axis=(0, 2)))
     weight = exp_bounds(tables.scores - _column(shift, Ledger()))
     exponent = weight.upper_exponent - 29  # upper < 2, so the mantissa stays below 2^30
@@ -102,19 +104,31 @@ _SEAL = object()
 class VerifiedTables(Immutable):
     """Integer tables that enclose the tables of the model with digest ``model_sha256``."""
 
-    __slots__ = ("claimed", "enclosing_cost", "model_sha256")
+    __slots__ = ("claimed", "enclosing_cost", "model_sha256", "semantics")
 
     claimed: IntegerTables
     model_sha256: str
+    semantics: str
     enclosing_cost: Ledger
 
     def __init__(
-        self, claimed: IntegerTables, model_sha256: str, enclosing_cost: Ledger, *, seal: object
+        self,
+        claimed: IntegerTables,
+        model_sha256: str,
+        semantics: str,
+        enclosing_cost: Ledger,
+        *,
+        seal: object,
     ) -> None:
         """Only ``verify_tables`` holds the seal."""
         if seal is not _SEAL:
             raise TypeError("VerifiedTables come from verify_tables(model, tables) alone")
-        self._assign(claimed=claimed, model_sha256=model_sha256, enclosing_cost=enclosing_cost)
+        self._assign(
+            claimed=claimed,
+            model_sha256=model_sha256,
+            semantics=semantics,
+            enclosing_cost=enclosing_cost,
+        )
 
     @property
     def n_ctx(self) -> int:
@@ -139,22 +153,31 @@ class VerifiedTables(Immutable):
         return ledger
 
 
-def verify_tables(model: Model, claimed: IntegerTables) -> VerifiedTables:
+def require_semantics(semantics: str) -> None:
+    """Refuse semantics that are not one of ``SEMANTICS``."""
+    if semantics not in SEMANTICS:
+        raise OptionError(f"unknown semantics {semantics!r}: known are {', '.join(SEMANTICS)}")
+
+
+def verify_tables(model: Model, claimed: IntegerTables, semantics: str = "real") -> VerifiedTables:
     """Prove that ``claimed`` encloses the tables of ``model``, or raise ``RejectedError``.
+
+    semantics: of which tables, see ``enclose_tables``.
 
     Float64 enclosures decide almost every entry; those that stick out of the claimed interval are
     decided by Arb at 128 and 512 bits. Cost: that of ``enclose_tables`` and two comparisons an
     entry.
     """
     claimed = IntegerTables(*(frozen(array) for array in claimed))  # plain arrays from here on
+    require_semantics(semantics)
     _check_form(model, claimed)
     ledger = Ledger()
-    tables = enclose_tables(model, ledger)
+    tables = enclose_tables(model, ledger, semantics)
     doubtful = _not_enclosed(tables, claimed, ledger)
     for bits in (128, 512):
         if not any(entries.any() for entries in doubtful.values()):
             break
-        doubtful = _not_enclosed_by_arb(model, claimed, doubtful, bits)
+        doubtful = _not_enclosed_by_arb(model, claimed, semantics, doubtful, bits)
     for name, entries in doubtful.items():
         if entries.any():
             where = ", ".join(str(int(i)) for i in np.argwhere(entries)[0])
@@ -162,7 +185,7 @@ def verify_tables(model: Model, claimed: IntegerTables) -> VerifiedTables:
                 f"the {name} table does not enclose the model's number at [{where}]"
                 f" ({int(entries.sum())} entries fail)"
             )
-    return VerifiedTables(claimed, model.sha256, ledger, seal=_SEAL)
+    return VerifiedTables(claimed, model.sha256, semantics, ledger, seal=_SEAL)
 
 
 def _check_form(model: Model, claimed: IntegerTables) -> None:
@@ -229,10 +252,10 @@ def _not_enclosed(tables: Tables, claimed: IntegerTables, ledger: Ledger) -> _Do
 
 
 def _not_enclosed_by_arb(
-    model: Model, claimed: IntegerTables, doubtful: _Doubts, bits: int
+    model: Model, claimed: IntegerTables, semantics: str, doubtful: _Doubts, bits: int
 ) -> _Doubts:
     still = {name: entries.copy() for name, entries in doubtful.items()}
-    exact = arb_tables(model, bits)
+    exact = arb_tables(model, bits, semantics)
     down = -int(claimed.grid[0])
     with arb_precision(bits):
         for i, q, t in np.argwhere(doubtful["weight"]).tolist():

@@ -20,6 +20,7 @@ from jaxtyping import Float64
 
 from ._enclosure import Ball, check_arithmetic, reciprocal_sqrt
 from ._errors import ModelError
+from ._float32 import float32_envelope
 from ._ledger import Ledger
 from ._model import Model
 
@@ -37,8 +38,11 @@ class Tables(NamedTuple):
     """``[q, x]``, logits."""
 
 
-def enclose_tables(model: Model, ledger: Ledger) -> Tables:
+def enclose_tables(model: Model, ledger: Ledger, semantics: str = "real") -> Tables:
     """The tables of ``model`` in float64 enclosures.
+
+    semantics: ``real``, or ``float32`` for tables that enclose, besides the real numbers, those
+    that any float32 evaluation acts like (``_float32``).
 
     Cost: O(v d (d_head + x) + v^2 d_head + v x d) multiplications and O(v^2 k + v k x) additions.
     """
@@ -67,11 +71,15 @@ def enclose_tables(model: Model, ledger: Ledger) -> Tables:
     ov_token = (tokens @ exact(model.W_V) + exact(model.b_V)) @ value_to_logit
     ov_position = (positions @ exact(model.W_V)) @ value_to_logit
     direct = (at_query + exact(model.b_O)) @ unembed + exact(model.b_U)
-    return Tables(
+    tables = Tables(
         scores=qk_token[None] + qk_position.T[:, :, None],
         values=ov_token[None] + ov_position[:, None, :],
         direct=direct,
     )
+    if semantics == "real":
+        return tables
+    around = float32_envelope(model, scale, ledger)
+    return Tables(*(ball.widened(by) for ball, by in zip(tables, around, strict=True)))
 
 
 def unexplained_dimension(model_v: int, model_k: int, outputs: int) -> int:
