@@ -1,7 +1,7 @@
 """``attack(kernel)``: everything that could show a copy of the kernel to be unsound, in seconds."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from subcubic_witnesses import blank_subcubic_witness, random_subcubic_witness
 
-from . import laws, laws_of_parts
+from . import laws, laws_of_float32, laws_of_parts
 from .cases import imagined_cases, real_cases, subcubic_cases
 from .tasks import make_task
 from .witnesses import drawn_order, sealed, widened
@@ -17,13 +17,15 @@ from .witnesses import drawn_order, sealed, widened
 BINS = (1, 6, 128)
 
 
-def attack(kernel: ModuleType, *, low_rank_first: bool = False) -> Iterator[str]:
+def attack(
+    kernel: ModuleType, *, first: Callable[..., Iterator[str]] | None = None
+) -> Iterator[str]:
     """Violations of soundness, one line each; a sound kernel gives none.
 
-    low_rank_first: begin where a defect of the sub-cubic family shows.
+    first: begin here, where a defect shows soonest.
     """
-    if low_rank_first:
-        yield from of_subcubic(kernel)
+    if first is not None:
+        yield from first(kernel)
     for law in (
         *laws_of_parts.LAWS,
         laws.shifts,
@@ -41,6 +43,7 @@ def attack(kernel: ModuleType, *, low_rank_first: bool = False) -> Iterator[str]
     yield from against_truth(kernel)
     yield from laws_of_parts.first_rivals(kernel)
     yield from of_subcubic(kernel)
+    yield from of_float32(kernel)
     yield from blocks_of_brute_force(kernel)
 
 
@@ -133,6 +136,13 @@ def of_subcubic(kernel: ModuleType) -> Iterator[str]:
         ):
             proved = kernel.subcubic(model, task, options, witness=witness)
             yield from exceeded(proved, case.truth, f"{case.name}, {names}")
+
+
+def of_float32(kernel: ModuleType) -> Iterator[str]:
+    """Float32 semantics: tables as wide as stated, and wide enough for every evaluation."""
+    yield from laws_of_float32.stated_envelope(kernel)
+    yield from laws_of_float32.narrow_tables(kernel)
+    yield from laws_of_float32.evaluations(kernel)
 
 
 def exceeded(proved: Any, truth: Any, name: str) -> Iterator[str]:

@@ -24,7 +24,7 @@ def check(
     began = time.perf_counter()
     data = read_regular_file(certificate)
     network = load_model(resolve_model(model))
-    goal = None if task is None else parse_task(task)
+    goal = None if task is None else parse_task(task, parts=True)
     with _output.progress("checking") as tick:
         verdict = decide(data, network, goal, tick)
     seconds = time.perf_counter() - began

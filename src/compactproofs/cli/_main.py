@@ -11,6 +11,7 @@ from ..kernel import UserError, __version__
 from . import _output
 from ._check import check
 from ._circuits import circuits_command
+from ._combine import combine
 from ._frontier import frontier
 from ._prove import prove
 from ._report import report
@@ -25,7 +26,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for command in (prove, check, show, frontier, report, train, sweep):
+for command in (prove, check, show, combine, frontier, report, train, sweep):
     app.command()(command)
 app.command("circuits")(circuits_command)
 

@@ -74,7 +74,7 @@ def describe(claim: Claim) -> dict[str, str]:
     return {
         "claim": f"accuracy >= {claim.correct}/{claim.total} = {claim.bound_decimal}...",
         "model": f"sha256 {claim.model_sha256}",
-        "task": f"{claim.task}, {claim.distribution} over all {claim.total:,} sequences",
+        "task": f"{claim.task}, {claim.distribution} over all its {claim.total:,} sequences",
         "semantics": _SEMANTICS.get(claim.semantics, claim.semantics),
         "theorem": claim.theorem + (f" ({options})" if options else ""),
         "undecided": f"{claim.undecided:,} sequences proved neither right nor wrong",

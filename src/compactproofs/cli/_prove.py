@@ -81,7 +81,7 @@ def prove(
         _proving.check_destination(out, force=force)
     began = time.perf_counter()
     network = load_model(resolve_model(model))
-    goal = parse_task(task)
+    goal = parse_task(task, parts=True)
     require_fit(goal, network)
     tables = integer_tables(network, semantics) if known.from_tables else None
     if budget is not None:

@@ -15,13 +15,14 @@ def show(
 ) -> None:
     """Print what a certificate claims. Nothing is checked: for that, use check."""
     try:
-        claim, tables, witness = decode_certificate(read_regular_file(certificate))
+        claim, tables, witness, parts = decode_certificate(read_regular_file(certificate))
     except MalformedError as error:
         raise MalformedError(f"{certificate}: MALFORMED: {error}") from None
     tensors = {} if tables is None else tables._asdict()
     if witness is not None:
         tensors |= witness._asdict()
     shapes = {name: list(array.shape) for name, array in tensors.items()}
+    shapes |= {f"part.{n}": [len(part)] for n, part in enumerate(parts)}
     if json:
         _output.print_json({"checked": False, "claim": _output.claim_json(claim), "tables": shapes})
         return

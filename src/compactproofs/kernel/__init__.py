@@ -11,11 +11,14 @@ from ._certificate import check as check
 from ._certificate import claim_fields as claim_fields
 from ._certificate import decode_certificate as decode_certificate
 from ._certificate import encode_certificate as encode_certificate
+from ._certificate import verify_certificate as verify_certificate
 from ._claim import Claim as Claim
 from ._claim import ClassCount as ClassCount
 from ._claim import Outcome as Outcome
 from ._claim import Proved as Proved
 from ._claim import require_fit as require_fit
+from ._composition import COMPOSED as COMPOSED
+from ._composition import compose as compose
 from ._errors import EnclosureError as EnclosureError
 from ._errors import KernelDefectError as KernelDefectError
 from ._errors import MalformedError as MalformedError

@@ -4,6 +4,7 @@ Metadata has the single key ``claim``: canonical JSON (sorted keys, no spaces, A
 as decimal strings) with a digest over itself and the tensors. The tensors are the integer tables.
 ``check`` proves that they enclose the model's numbers, runs the theorem again from them, and
 demands that every number of the claim comes out the same. Nothing in the file is executed.
+A composed certificate holds those of its parts, each whole, as tensors of bytes.
 """
 
 import hashlib
@@ -16,6 +17,7 @@ import numpy as np
 from safetensors.numpy import save
 
 from ._claim import Claim, Outcome, Proved, require_fit
+from ._composition import COMPOSED, compose
 from ._errors import MalformedError, OptionError, RejectedError, SemanticsError, TaskError
 from ._integers import IntegerTables, verify_tables
 from ._model import Model
@@ -38,7 +40,7 @@ _TEXTS = "distribution kernel metric model_sha256 semantics task task_sha256 the
 _NUMBERS = "correct flops radius_flops total undecided unexplained_dimension".split()
 _FIELDS = {*_TEXTS, *_NUMBERS, "bound", "digest", "format", "options"}
 _DTYPES = dict.fromkeys(IntegerTables._fields, "I32") | {"shift": "F64", "grid": "I64"}
-_NAMES = {"int32": "I32", "int64": "I64", "float64": "F64"}
+_NAMES = {"int32": "I32", "int64": "I64", "float64": "F64", "uint8": "U8"}
 _AXES = dict.fromkeys(IntegerTables._fields, "iqt") | {
     "direct_low": "qx",
     "direct_high": "qx",
@@ -55,6 +57,8 @@ class Certificate(NamedTuple):
     """None if the theorem goes back to the weights."""
     witness: Witness | None
     """The theorem's own tensors, if the file has any."""
+    parts: tuple[bytes, ...] = ()
+    """The certificates that a composed one is made of."""
 
 
 class Verdict(NamedTuple):
@@ -77,6 +81,10 @@ def encode_certificate(proved: Proved) -> bytes:
     arrays = {} if proved.tables is None else proved.tables._asdict()
     if proved.witness is not None:
         arrays |= proved.witness._asdict()
+    arrays |= {
+        f"part.{n}": np.frombuffer(encode_certificate(part), dtype=np.uint8)
+        for n, part in enumerate(proved.parts)
+    }
     tensors = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     fields["digest"] = _digest(fields, tensors)
     return save(tensors, metadata={"claim": _canonical(fields)})
@@ -128,15 +136,26 @@ def decode_certificate(data: bytes) -> Certificate:
             raise DamagedError(f"the claim's field {strange!r} is missing or unknown")
         claim = _claim_of(fields)
         theorem = THEOREMS.get(claim.theorem)
-        dtypes = _expected_tensors(theorem, set(stored))
+        if claim.theorem == COMPOSED:
+            dtypes = {f"part.{n}": "U8" for n in range(len(stored))}
+        else:
+            dtypes = _expected_tensors(theorem, set(stored))
+        if set(dtypes) != set(stored):
+            raise DamagedError(
+                f"the tensor {min(set(dtypes) ^ set(stored))!r} is missing or unknown"
+            )
         tensors: dict[str, np.ndarray] = {}
         for name, dtype in dtypes.items():
             if stored[name].dtype != dtype:
                 raise DamagedError(f"tensor {name} has type {stored[name].dtype}, not {dtype}")
             raw = stored[name]
             tensors[name] = decode_floats(raw) if dtype == "F64" else decode_integers(raw, dtype)
+            if dtype == "U8" and raw.dtype == "U8" and len(raw.shape) != 1:
+                raise DamagedError(f"tensor {name} has shape {raw.shape}")
         if _digest(fields, tensors) != fields["digest"]:
             raise DamagedError("its digest does not match its content: it was damaged or edited")
+        if claim.theorem == COMPOSED:
+            return Certificate(claim, None, None, tuple(tensors[n].tobytes() for n in dtypes))
         own = {name: tensors.pop(name) for name in list(tensors) if name not in _DTYPES}
         return Certificate(
             claim,
@@ -157,8 +176,6 @@ def _expected_tensors(theorem: Theorem | None, stored: set[str]) -> dict[str, st
         own = theorem.witness_types
         if not theorem.from_tables or stored & set(own):
             expected |= own
-    if stored != set(expected):
-        raise DamagedError(f"the tensor {min(stored ^ set(expected))!r} is missing or unknown")
     return expected
 
 
@@ -214,46 +231,85 @@ def check(
 
     Cost: that of the theorem. Raises only for misuse that is no fault of the certificate.
     """
-    try:
-        claim, tables, witness = decode_certificate(certificate)
-    except MalformedError as error:
-        return Verdict(Outcome.MALFORMED, str(error), None)
+    return verify_certificate(certificate, model, task, tick)[0]
 
-    def verdict(outcome: Outcome, reason: str) -> Verdict:
-        return Verdict(outcome, reason, claim)
+
+def verify_certificate(
+    certificate: bytes, model: Model, task: Task | None = None, tick: Tick = no_tick
+) -> tuple[Verdict, Proved | None]:
+    """``check``, and the proof that it ran again if the certificate holds."""
+    try:
+        read = decode_certificate(certificate)
+    except MalformedError as error:
+        return Verdict(Outcome.MALFORMED, str(error), None), None
+    claim = read.claim
+
+    def no(outcome: Outcome, reason: str) -> tuple[Verdict, None]:
+        return Verdict(outcome, reason, claim), None
 
     if claim.kernel != __version__:
-        return verdict(
+        return no(
             Outcome.MALFORMED, f"written by kernel {claim.kernel}; this is kernel {__version__}"
         )
     if claim.model_sha256 != model.sha256:
-        return verdict(
+        return no(
             Outcome.MISMATCH,
             f"it is about the model {claim.model_sha256[:16]}..., not {model.sha256[:16]}...",
         )
     if task is not None and task.digest != claim.task_sha256:
-        return verdict(
+        return no(
             Outcome.MISMATCH,
             f"it is about the task {claim.task} with digest {claim.task_sha256[:16]}..., not "
             f"{task.name} with {task.digest[:16]}...",
         )
     try:
-        own_task = parse_task(claim.task)
-        theorem = THEOREMS.get(claim.theorem)
-        if own_task.name != claim.task or theorem is None:
-            raise OptionError(f"unknown theorem {claim.theorem!r} or task {claim.task!r}")
+        own_task = parse_task(claim.task, parts=True)
+        if own_task.name != claim.task:
+            raise OptionError(f"unknown task {claim.task!r}")
         require_fit(own_task, model)
-        options = theorem.parse_options(dict(claim.options))
-        subject = model if tables is None else verify_tables(model, tables, claim.semantics)
-        again = theorem.prove(subject, own_task, options, tick, witness)
+        again = (
+            _compose_again(read.parts, model, tick)
+            if claim.theorem == COMPOSED
+            else _prove_again(read, model, own_task, tick)
+        )
     except MalformedError as error:
-        return verdict(Outcome.MALFORMED, str(error))
+        return no(Outcome.MALFORMED, str(error))
     except (RejectedError, OptionError, SemanticsError, TaskError) as error:
-        return verdict(Outcome.REJECTED, str(error))
+        return no(Outcome.REJECTED, str(error))
     different = _differences(claim, again.claim)
     if different:
-        return verdict(Outcome.REJECTED, "the theorem does not give its numbers: " + different)
-    return verdict(again.outcome, again.outcome.value)
+        return no(Outcome.REJECTED, "the theorem does not give its numbers: " + different)
+    return Verdict(again.outcome, again.outcome.value, claim), again
+
+
+def _prove_again(read: Certificate, model: Model, task: Task, tick: Tick) -> Proved:
+    claim = read.claim
+    theorem = THEOREMS.get(claim.theorem)
+    if theorem is None:
+        raise OptionError(f"unknown theorem {claim.theorem!r}")
+    options = theorem.parse_options(dict(claim.options))
+    subject = model if read.tables is None else verify_tables(model, read.tables, claim.semantics)
+    return theorem.prove(subject, task, options, tick, read.witness)
+
+
+def _compose_again(parts: tuple[bytes, ...], model: Model, tick: Tick) -> Proved:
+    """Check each part by itself, then put them together; their order in the file counts."""
+    if len(parts) > model.d_vocab:
+        raise MalformedError(f"{len(parts)} parts, but only {model.d_vocab} queries")
+    proved: list[Proved] = []
+    for n, part in enumerate(parts):
+        tick(n, len(parts))
+        if decode_certificate(part).claim.theorem == COMPOSED:
+            raise MalformedError(f"part {n} is composed itself")
+        verdict, again = verify_certificate(part, model)
+        if again is None:
+            error = MalformedError if verdict.outcome is Outcome.MALFORMED else RejectedError
+            raise error(f"part {n} does not hold: {verdict.reason}")
+        proved.append(again)
+    composed = compose(proved)
+    if [part.claim for part in composed.parts] != [part.claim for part in proved]:
+        raise MalformedError("its parts are not in the order of their queries")
+    return composed
 
 
 def _differences(claimed: Claim, computed: Claim) -> str:

@@ -86,7 +86,7 @@ _SEAL = object()
 class Proved(Immutable):
     """The only carrier of a bound: a claim whose computation has run to its end."""
 
-    __slots__ = ("by_class", "claim", "outcome", "tables", "witness")
+    __slots__ = ("by_class", "claim", "outcome", "parts", "tables", "witness")
 
     claim: Claim
     outcome: Outcome
@@ -97,6 +97,8 @@ class Proved(Immutable):
     """What the theorem took besides, if anything: choices that make the bound tighter."""
     by_class: tuple[ClassCount, ...]
     """The same count class by class; a disjoint cover of all sequences."""
+    parts: "tuple[Proved, ...]"
+    """The proofs that this one is composed of; none if a theorem gave it."""
 
     def __init__(
         self,
@@ -105,14 +107,20 @@ class Proved(Immutable):
         tables: IntegerTables | None,
         witness: Witness | None,
         by_class: tuple[ClassCount, ...],
+        parts: "tuple[Proved, ...]" = (),
         *,
         seal: object,
     ) -> None:
-        """Only a theorem's ``conclude`` holds the seal."""
+        """Only a theorem's ``conclude`` and the rule of composition hold the seal."""
         if seal is not _SEAL:
             raise TypeError("Proved comes from a theorem alone; run prove(...)")
         self._assign(
-            claim=claim, outcome=outcome, tables=tables, witness=witness, by_class=by_class
+            claim=claim,
+            outcome=outcome,
+            tables=tables,
+            witness=witness,
+            by_class=by_class,
+            parts=parts,
         )
 
 
@@ -130,6 +138,11 @@ def require_fit(task: Task, model: Model | VerifiedTables) -> None:
             f"the task {task.name} has labels up to {int(labels.max())}, but the model has "
             f"{model.d_vocab_out} outputs"
         )
+
+
+def _named(task: Task) -> Task:
+    """The task that the name of ``task`` means."""
+    return parse_task(task.name, parts=True) if is_task_name(task.name) else task
 
 
 def conclude(
@@ -150,7 +163,7 @@ def conclude(
     """
     require_fit(task, tables)
     digest = meaning_digest(task)
-    if meaning_digest(parse_task(task.name) if is_task_name(task.name) else task) != digest:
+    if meaning_digest(_named(task)) != digest:
         raise TaskError(f"a task that is not {task.name} has its name: rename it")
     by_label: dict[int, int] = {}
     for part in by_class:
@@ -159,6 +172,7 @@ def conclude(
         by_label[part.label] = by_label.get(part.label, 0) + part.size
     if (
         len({part[:2] for part in by_class}) != len(by_class)
+        or not all(part.query in task.queries for part in by_class)
         or sum(by_label.values()) != task.total
     ):
         raise KernelDefectError(f"the classes do not cover the {task.total} sequences")

@@ -115,8 +115,8 @@ class VerifiedTables(Immutable):
         self,
         claimed: IntegerTables,
         model_sha256: str,
-        semantics: str,
         enclosing_cost: Ledger,
+        semantics: str = "real",
         *,
         seal: object,
     ) -> None:
@@ -185,7 +185,7 @@ def verify_tables(model: Model, claimed: IntegerTables, semantics: str = "real")
                 f"the {name} table does not enclose the model's number at [{where}]"
                 f" ({int(entries.sum())} entries fail)"
             )
-    return VerifiedTables(claimed, model.sha256, semantics, ledger, seal=_SEAL)
+    return VerifiedTables(claimed, model.sha256, ledger, semantics, seal=_SEAL)
 
 
 def _check_form(model: Model, claimed: IntegerTables) -> None:

@@ -103,11 +103,11 @@ def decode_floats(raw: RawTensor) -> Float64[np.ndarray, "..."]:
     return values.astype(np.float64).reshape(raw.shape)
 
 
-_INTEGERS = {"I32": "<i4", "I64": "<i8"}
+_INTEGERS = {"I32": "<i4", "I64": "<i8", "U8": "u1"}
 
 
 def decode_integers(raw: RawTensor, dtype: str) -> Integer[np.ndarray, "..."]:
-    """The integers of a tensor stored as exactly ``dtype`` (``I32`` or ``I64``)."""
+    """The integers of a tensor stored as exactly ``dtype`` (``I32``, ``I64`` or ``U8``)."""
     if raw.dtype != dtype:
         raise DamagedError(f"type {raw.dtype} is not {dtype}")
     return np.frombuffer(raw.data, _INTEGERS[dtype]).reshape(raw.shape)

@@ -105,9 +105,19 @@ class Task(ABC):
         """The automaton that computes the label of a whole sequence."""
 
     @property
+    def queries(self) -> range:
+        """The last tokens that sequences may have; all tokens, but for a ``PartOfTask``."""
+        return range(self.v)
+
+    @property
+    def whole(self) -> "Task":
+        """The task without restriction of its queries."""
+        return self
+
+    @property
     def total(self) -> int:
-        """The number of sequences, ``v^k``."""
-        return self.v**self.k
+        """The number of sequences: ``v^(k-1)`` for each query."""
+        return len(self.queries) * self.v ** (self.k - 1)
 
     @cached_property
     def digest(self) -> str:
@@ -167,15 +177,20 @@ def _merge_states(
 
 
 def meaning_digest(task: Task) -> str:
-    """SHA-256 (hex) of ``k``, ``v`` and the automaton's tables: the meaning, not the name."""
+    """SHA-256 (hex) of ``k``, ``v`` and the automaton's tables: the meaning, not the name.
+
+    Of a part of a task its queries as well.
+    """
     step, label = task.automaton
-    meaning = {
+    meaning: dict[str, object] = {
         "distribution": "uniform",
         "k": task.k,
         "label": label.tolist(),
         "step": step.tolist(),
         "v": task.v,
     }
+    if task.queries != range(task.v):
+        meaning["queries"] = [task.queries.start, task.queries.stop - 1]
     text = json.dumps(meaning, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(b"compactproofs task 1\n" + text.encode()).hexdigest()
 
@@ -250,6 +265,55 @@ class MaxOfK(Task):
             yield m, m, ClassAutomaton(n, (upto,), ((0,),), (True,))
 
 
+@final
+class PartOfTask(Task):
+    """The sequences of a task whose last token lies in a range, uniformly distributed."""
+
+    def __init__(self, whole: Task, queries: range) -> None:
+        """queries: some, but not all, of the tokens, in a row."""
+        v = whole.v
+        first, last = (queries[0], queries[-1]) if len(queries) else (0, -1)
+        if queries.step != 1 or not 0 <= first <= last < v or len(queries) == v:
+            raise TaskError(
+                f"queries {first}-{last} of {whole.name}: must be a range within 0-{v - 1}, "
+                "not empty and not all of it"
+            )
+        if whole.whole is not whole:
+            raise TaskError(f"{whole.name} is a part already: take parts of the whole task")
+        self.k = whole.k
+        self.v = v
+        self._whole = whole
+        self._queries = queries
+
+    @property
+    def name(self) -> str:
+        """As ``max:k=4,v=64,q=0-31``."""
+        return f"{self._whole.name},q={self._queries[0]}-{self._queries[-1]}"
+
+    @property
+    def automaton(self) -> LabelAutomaton:
+        """That of the whole task."""
+        return self._whole.automaton
+
+    @property
+    def queries(self) -> range:
+        """The last tokens that sequences may have."""
+        return self._queries
+
+    @property
+    def whole(self) -> Task:
+        """The task that this is a part of."""
+        return self._whole
+
+    def classes(self) -> Iterator[tuple[int, int, ClassAutomaton]]:
+        """The classes of the whole task with these queries."""
+        return (one for one in self._whole.classes() if one[0] in self._queries)
+
+    def class_automaton(self, query: int, label: int) -> ClassAutomaton | None:
+        """That of the whole task, or None for another query."""
+        return self._whole.class_automaton(query, label) if query in self._queries else None
+
+
 _TASKS = {"max": MaxOfK}
 _MAX_V = 2048  # the automaton has v^2 entries
 _MAX_BITS = 12_000  # of v^k, so that every count prints in under 4000 digits
@@ -260,25 +324,39 @@ def is_task_name(text: str) -> bool:
     return text.partition(":")[0] in _TASKS
 
 
-def parse_task(text: str) -> Task:
-    """Read a task like ``max:k=4,v=64``; raises ``TaskError`` with the way out."""
+def parse_task(text: str, *, parts: bool = False) -> Task:
+    """Read a task like ``max:k=4,v=64``; raises ``TaskError`` with the way out.
+
+    parts: whether a part of a task will do, as ``max:k=4,v=64,q=0-31`` (last tokens 0 to 31).
+    """
     kind, _, parameters = text.partition(":")
     if kind not in _TASKS:
         raise TaskError(
             f"unknown task {text!r}: known tasks are {', '.join(_TASKS)}, as max:k=4,v=64"
         )
     values: dict[str, int] = {}
+    queries: range | None = None
     for part in parameters.split(","):
         match = re.fullmatch(r"([kv])=([1-9][0-9]{0,5})", part)
-        if match is None or match[1] in values:
+        ends = re.fullmatch(r"q=(0|[1-9][0-9]{0,5})-(0|[1-9][0-9]{0,5})", part)
+        if ends is not None and queries is None:
+            queries = range(int(ends[1]), int(ends[2]) + 1)
+        elif match is None or match[1] in values:
             raise TaskError(
-                f"cannot read {part!r} in the task {text!r}: write it as {kind}:k=4,v=64"
+                f"cannot read {part!r} in the task {text!r}: write it as {kind}:k=4,v=64, or "
+                f"{kind}:k=4,v=64,q=0-31 for a part of it"
             )
-        values[match[1]] = int(match[2])
+        else:
+            values[match[1]] = int(match[2])
     if set(values) != {"k", "v"}:
         raise TaskError(f"the task {text!r} needs both k and v, as {kind}:k=4,v=64")
     if values["v"] > _MAX_V or values["k"] * values["v"].bit_length() > _MAX_BITS:
         raise TaskError(
             f"the task {text!r} is too large: v is at most {_MAX_V} and v^k at most 2^{_MAX_BITS}"
         )
-    return _TASKS[kind](**values)
+    whole = _TASKS[kind](**values)
+    if queries is None:
+        return whole
+    if not parts:
+        raise TaskError(f"the task {text!r} is a part of {whole.name}: pass the whole task here")
+    return PartOfTask(whole, queries)

@@ -19,9 +19,10 @@ should catch them alone (each was tried or argued through):
 """
 
 from .counting import COUNTING
+from .float32 import FLOAT32
 from .form import Mutant as Mutant
 from .foundations import FOUNDATIONS
 from .shared_bounds import SHARED_BOUNDS
 from .subcubic import SUBCUBIC
 
-MUTANTS = (*COUNTING, *SHARED_BOUNDS, *SUBCUBIC, *FOUNDATIONS)
+MUTANTS = (*COUNTING, *SHARED_BOUNDS, *SUBCUBIC, *FLOAT32, *FOUNDATIONS)

@@ -108,7 +108,7 @@ _INTEGERS = edits_of(
     ("one end is enough for Arb", "<= number) and bool(number <=", "<= number) or bool(number <="),
     (
         "doubts forgotten",
-        "doubtful = _not_enclosed_by_arb(model, claimed, doubtful, bits)",
+        "doubtful = _not_enclosed_by_arb(model, claimed, semantics, doubtful, bits)",
         "doubtful = {}",
     ),
 )

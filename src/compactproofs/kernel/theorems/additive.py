@@ -9,9 +9,12 @@ class is right.
 against which output a word is wrong first (``_first_rival``): the theorem is sound for every
 choice, so the search for a good one is free.
 
-Proof: docs/theory.md, T4 and T5. Cost: O(v^3 x k) for the maxima, plus at most
-``O(k bins min(v, bins))`` for each ``(q, m, x)`` not excluded by the worst case, plus enumeration
-where asked for; independent of ``v^k`` without it.
+Proof: docs/theory.md, T4 and T5. Cost: O(v^3 x k) for the terms and their maxima, whatever the
+model; O(N + C log v) for the ``N`` numbers of open outputs in open classes and the ``C = k v R``
+numbers of the ``R`` rows counted; O(k L min(v, L)) a row for its products, times the states and
+letters of the class, with ``L``, the 64-bit limbs that hold its bins, about
+``(bins + k) (k log2 v + 32) / 64`` at most. ``N <= v^3 x k`` and ``R <= v^2 x``. Plus enumeration
+where asked for; without it ``v^k`` enters by its logarithm alone.
 """
 
 from collections.abc import Mapping, Sequence

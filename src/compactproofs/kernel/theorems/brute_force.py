@@ -8,7 +8,9 @@ Two passes. The first adds up the class's upper bounds, which share one unit, ov
 class; what it proves right is right. The second decides each remaining sequence in a unit of its
 own, from both sides.
 
-Cost: O(v^k x) integer operations. Unexplained dimension ``v^k x``, that is ``v^(k+1)``.
+Cost: O(v^k x) integer operations for the sums of the first pass and O(v^3 x k) for their terms;
+O(D k x) for the D sequences that reach the second. Unexplained dimension ``v^k x``, that is
+``v^(k+1)``.
 """
 
 from collections.abc import Iterator

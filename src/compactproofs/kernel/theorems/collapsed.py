@@ -8,7 +8,8 @@ With ``pi_m[x] = max_i (G[i,x] - G[i,m])``:
   ``rho_m(t) = max_{x != m} (F[t,x] - F[t,m] + pi_m[x])``; every token ``t != m`` has the bracket
   ``dH(q,m) + rho_m(t)``, the token ``m`` the joint
   ``max_{x != m} (H[q,x] - H[q,m] + F[m,x] - F[m,m] + pi_m[x])``.
-  Cost: O(v^2 x) for the brackets, O(v^3 k) for the classes, and counting.
+  Cost: O(v^2 x + v k x) for the brackets, O(v^3 k) for the classes, and counting at most one row
+  of ``k v`` numbers a class, as in ``additive``: O(v^2 k (v log v + L min(v, L))).
 
 * **collapsed-subcubic**: any row ``mu[x]`` (here the mean of H) and
   ``dH[q] = max_x (H[q,x] - mu[x]) - min_x (H[q,x] - mu[x])``,
@@ -20,8 +21,8 @@ With ``pi_m[x] = max_i (G[i,x] - G[i,m])``:
       max_{t <= m-g} w_i(q,t) (dH[q] + D[t])  +  r0[m] W,
 
   ``W`` the largest ``w_i(q,t)`` among them if ``r0[m] > 0``, else the smallest.
-  Cost: O(v^2 k + v x (k + v)) for the parts, O(v^2 g k) for the classes, and counting on at most
-  ``g + 2`` columns a position.
+  Cost: O(v^2 k + v x (k + v)) for the parts, O(v^2 g k) for the classes, and counting at most one
+  row a class on at most ``g + 2`` columns a position: O(v^2 k (g log g + L min(g, L))).
 
 Unexplained dimension: collapsed-cubic reads the same tables case by case as cubic,
 ``v^2 + v k + v x + k x + v x``. collapsed-subcubic replaces H by ``mu`` and ``dH`` and F by ``D``

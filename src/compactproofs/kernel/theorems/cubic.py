@@ -57,7 +57,7 @@ def cubic(
 ) -> Proved:
     """Prove a lower bound on the accuracy by the theorem above; it takes no witness."""
     require_fit(task, tables)
-    if not isinstance(task, MaxOfK):
+    if not isinstance(task.whole, MaxOfK):
         raise TaskError(
             f"the theorem cubic is about tasks max:k=...,v=..., not {task.name}: use additive"
         )
@@ -65,7 +65,7 @@ def cubic(
     brackets = _Brackets(tables, ledger)
     v, k = task.v, task.k
     by_class: list[ClassCount] = []
-    for query in range(v):
+    for query in task.queries:
         tick(query, v)
         alone = _constant_is_right(brackets, tables, query, ledger)
         fillings = _fillings(brackets, tables, query, ledger) if k > 1 else None

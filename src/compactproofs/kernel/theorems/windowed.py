@@ -10,8 +10,9 @@ nothing). With ``T_i(q,t,x) = w_i(q,t) (h(q,x) + o(t,i,x))`` the function of T4 
 bound ``f_i(t)`` from above, and T5 (``_slack``) counts from them, the far tokens of a letter in one
 column. Any window is sound, for any task; a wider one is tighter and longer.
 
-Proof: docs/theory.md, T4 to T6. Cost: O(v^3 k) for the products and their prefix extremes (v^2 k x
-of them), O(v^2 g k x) for the classes, and counting on at most ``g + 2`` columns a position.
+Proof: docs/theory.md, T4 to T6. Cost: O(v^2 k x) for the products and their prefix extremes,
+O(v^2 g k x) for the classes, and counting as in ``additive`` with the at most ``g + 2`` columns of
+a position for its v: O(N + C log g) and O(k L min(g, L)) a row, with ``R <= v^2 x`` rows.
 """
 
 from dataclasses import asdict, dataclass

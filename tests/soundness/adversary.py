@@ -1,0 +1,647 @@
+"""An enemy that makes up weights: a search for models of which a theorem proves too much.
+
+Raising the logit of one label is a dial: sequence by sequence it is known by how much it must be
+turned before the model is right (its margin), and a theorem that proves ``j`` sequences of a class
+must not do so before ``j`` of them are. The *gap* is how much later it does, in units of the
+model's own logits. Every step changes weights, bounds and choices a little and sets the dial to a
+smaller gap than the best so far, or just below 0, where proving would be false: one run of the
+theorem tells whether the step is an advance. Rounding decides at gaps of ``2^-29``, so the dial has
+a coarse and a fine part, both float32 numbers.
+
+For float32 semantics the place of the gap is taken by a share: how far some float32 evaluation
+departs from the real numbers, in parts of the distance at which the theorem first proves.
+"""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from functools import cache
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from compactproofs import kernel as our_kernel
+from compactproofs.explain.subcubic import find_directions
+from compactproofs.kernel import Model
+from compactproofs.kernel.theorems._attention_error import ATTENTION_ERRORS
+from compactproofs.kernel.theorems._direct_path import DIRECT_PATHS
+from compactproofs.kernel.theorems.subcubic import AVERAGINGS
+from random_models import float32, max_like_model, model_of
+
+from .tasks import make_task, task_names
+from .truth import all_sequences, float_logits, margins, right_answers
+from .witnesses import drawn_order, widened
+
+TENSORS = ("W_E", "W_pos", "W_Q", "W_K", "W_V", "W_O", "W_U", "b_Q", "b_K", "b_V", "b_O", "b_U")
+SIZES = [
+    (k, v) for k in (1, 2, 2, 3, 3, 3, 4, 4) for v in (2, 3, 3, 4, 4, 5) if v**k <= 256
+]  # fmt: skip
+STRATEGIES: list[dict[str, int | str]] = [
+    {"direct": direct, "averaging": averaging, "attention_error": error}
+    for direct in DIRECT_PATHS
+    for averaging in AVERAGINGS
+    for error in ATTENTION_ERRORS
+]
+
+
+@dataclass(frozen=True)
+class Choices:
+    """Options and witness of any theorem."""
+
+    bins: int = 128
+    window: Any = None
+    effort: Any = None
+    order: Any = None
+    strategy: dict[str, int | str] = field(default_factory=dict)
+    gap: Any = None
+    average: Any = None
+    directions: tuple[Any, ...] = ()
+    loose: tuple[int, float] | None = None
+    """Seed and amount by which the tables are wider than need be: an enemy chooses them too."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What the enemy has made: a model with a dial, and what it aims at."""
+
+    model: Model
+    """Its last two residual directions are the dial's: always 1, and only ``W_U`` reads them."""
+    task: str
+    seed: int
+    flat: bool
+    """All attention weights are equal and all tables exact: ties are ties."""
+    query: int
+    label: int
+    wanted: int
+    """So many sequences of the class shall be proved; for ``subcubic``, the smaller tokens."""
+    choices: Choices
+
+    @property
+    def scale(self) -> float:
+        """How far its logits differ."""
+        logits = float_logits(self.model, all_sequences(self.model.n_ctx, self.model.d_vocab))[0]
+        return float(np.ptp(logits, axis=1).mean()) or 1.0
+
+    def raised(self, by: float) -> Model:
+        """The model with the label's logits raised, to 48 bits."""
+        W_U = self.model.W_U.copy()
+        W_U[-2, self.label] = float32(np.array(by))
+        W_U[-1, self.label] = float32(np.array(by - W_U[-2, self.label]))
+        return replace(self.model, W_U=W_U)
+
+
+class Violation(NamedTuple):
+    """A false proof."""
+
+    theorem: str
+    subject: Subject
+    model: Model
+    query: int
+    label: int
+    proved: int
+    true: int
+
+
+# Sampling
+
+
+def sample(
+    rng: np.random.Generator, theorem: str, turn: int, part: str | None = None
+) -> Subject:
+    """Any small model: biases, cancelling parts, saturated or no attention, outputs to spare.
+
+    part: one that the strategy of ``subcubic`` must have.
+    """
+    k, v = SIZES[int(rng.integers(len(SIZES)))]
+    flat = bool(theorem != "subcubic" and rng.random() < 0.25)
+    if flat:
+        k, v = (2, 2, 4)[k % 3], min(v, 4)  # shares of attention that float64 holds
+    max_only = theorem in ("cubic", "subcubic")
+    names = task_names(v)
+    task = "max" if max_only or rng.random() < 0.75 else str(rng.choice(names))
+    model = _weights(rng, k, v, flat, by_value=rng.random() < (0.7 if max_only else 0.4))
+    chosen = _choices(rng, theorem, model, turn)
+    chosen = replace(chosen, loose=None) if flat else chosen
+    subject = Subject(model, task, turn, flat, 0, 0, 1, chosen)
+    if part is not None:
+        having = [one for one in STRATEGIES if part in one.values()]
+        chosen = replace(subject.choices, strategy=having[turn % len(having)])
+        subject = replace(subject, choices=chosen)
+    return _aimed(rng, theorem, subject)
+
+
+def _weights(rng: np.random.Generator, k: int, v: int, flat: bool, by_value: bool) -> Model:
+    if rng.random() < 0.1 and not flat:
+        model = max_like_model(rng, k=k, v=v, sharpness=rng.uniform(0.3, 5), noise=rng.uniform())
+        return _with_dial(vars(model), Fraction(1), by_value)
+    d, h = int(rng.integers(1, 5)), int(rng.integers(1, 3))  # without the dial's
+    x = v + int(rng.choice([0, 0, 0, 1, 2]))
+    per_side = float(np.exp(rng.uniform(np.log(0.3), np.log(6))))
+    shapes = {
+        "W_E": (v, d), "W_pos": (k, d), "W_Q": (d, h), "W_K": (d, h), "W_V": (d, h), "W_O": (h, d),
+        "W_U": (d, x), "b_Q": (h,), "b_K": (h,), "b_V": (h,), "b_O": (d,), "b_U": (x,),
+    }  # fmt: skip
+    often_zero = {"W_pos": 0.25, "W_U": 0.1, "W_O": 0.1} | dict.fromkeys(TENSORS[7:], 0.5)
+    weights: dict[str, np.ndarray] = {}
+    for name in TENSORS:
+        weights[name] = rng.normal(size=shapes[name])
+        if name in ("W_Q", "W_K"):
+            weights[name] *= per_side
+        if rng.random() < 0.5 or flat:
+            weights[name] = np.rint(weights[name] * 4) / 4
+        if rng.random() < often_zero.get(name, 0.02):
+            weights[name] *= 0.0
+    if rng.random() < 0.4 and d > 1:  # what the head writes is not what the tokens bring
+        read = int(rng.integers(1, d))
+        for name in ("W_E", "W_pos"):
+            weights[name][:, read:] = 0.0
+        weights["W_U"][:read] = 0.0
+    if flat:
+        weights["W_Q"] *= 0.0
+        weights["b_Q"] *= 0.0
+    if rng.random() < 0.1:
+        weights["b_U"] += 2.0**20
+    if rng.random() < 0.1:  # values share a large part, which b_O takes away
+        weights["b_V"][0] += 2.0 ** rng.integers(4, 16)
+        weights = {name: float32(w) for name, w in weights.items()}
+        weights["b_O"] = -weights["b_V"] @ weights["W_O"]
+    square = Fraction(h) if rng.random() < 0.5 and not flat else Fraction(1)
+    return _with_dial(weights, square, by_value)
+
+
+def _with_dial(weights: dict[str, Any], divisor_squared: Fraction, by_value: bool) -> Model:
+    """Two residual directions more, which ``b_O`` makes 1; or the bias of a value of their own."""
+    wider = {name: np.asarray(weights[name], dtype=np.float64) for name in TENSORS}
+    added = int(by_value)
+    for name in ("W_E", "W_pos"):
+        wider[name] = np.pad(wider[name], ((0, 0), (0, 2)))
+    for name in ("W_Q", "W_K", "W_V"):
+        wider[name] = np.pad(wider[name], ((0, 2), (0, added)))
+    for name in ("b_Q", "b_K", "b_V"):
+        wider[name] = np.pad(wider[name], (0, added))
+    wider["W_U"] = np.pad(wider["W_U"], ((0, 2), (0, 0)))
+    wider["W_O"] = np.pad(wider["W_O"], ((0, added), (0, 2)))
+    wider["b_O"] = np.pad(wider["b_O"], (0, 2), constant_values=1.0 - by_value)
+    if by_value:
+        wider["b_V"][-1] = 1.0
+        wider["W_O"][-1, -2:] = 1.0
+    return model_of(divisor_squared, **wider)
+
+
+def _own(name: str, values: np.ndarray, by_value: bool) -> np.ndarray:
+    """The view of a tensor that has nothing of the dial in it."""
+    if name in ("W_E", "W_pos", "W_O"):
+        values = values[:, :-2]
+    if name in ("W_Q", "W_K", "W_V", "W_U"):
+        values = values[:-2]
+    if by_value and name in ("W_Q", "W_K", "W_V", "b_Q", "b_K", "b_V"):
+        values = values[..., :-1]
+    if by_value and name == "W_O":
+        values = values[:-1]
+    return values[:-2] if name == "b_O" else values
+
+
+def _choices(rng: np.random.Generator, theorem: str, model: Model, turn: int) -> Choices:
+    v, x, k = model.d_vocab, model.d_vocab_out, model.n_ctx
+    bins = int(rng.choice([1, 3, 16, 256, 4096]))
+    window = rng.integers(1, v + 1, (v, x)).astype(np.int32)
+    amount = float(rng.choice([0.3, 0.8, 1.1]))
+    loose = (turn, amount) if rng.random() < 0.3 and theorem != "subcubic" else None
+    chosen = Choices(bins=bins, window=window, loose=loose)
+    if theorem == "additive":
+        kind = turn % 4
+        effort = rng.choice([-2, -1, 0, 1, 7, 300], (v, x)).astype(np.int32)
+        effort = np.full_like(effort, (0, -2, 300, 0)[kind]) if kind in (1, 2) else effort
+        order = drawn_order(rng, effort)
+        if kind:
+            chosen = replace(chosen, effort=effort, order=order)
+    if theorem == "subcubic":
+        d = model.W_E.shape[1]
+        found, residual = find_directions(model)
+        directions: list[np.ndarray] = [*found, residual]
+        for n, shape in enumerate([(2, v), (2, v), (d + 1,), (d + 1,), (d,)]):
+            if rng.random() < 0.5:
+                directions[n] = rng.normal(size=shape) * rng.integers(0, 2)
+        chosen = replace(
+            chosen,
+            strategy=STRATEGIES[turn % len(STRATEGIES)],
+            gap=rng.integers(0, v, (v, v, k)).astype(np.int32),
+            average=np.clip(rng.uniform(-0.3, 1.3, (v, k)), 0, 1),
+            directions=tuple(directions),
+        )
+    return chosen
+
+
+def _aimed(rng: np.random.Generator, theorem: str, subject: Subject) -> Subject:
+    """The same with a class to aim at, one with several sequences if there is one."""
+    tokens, label = _sequences(subject)
+    classes, sizes = np.unique(
+        np.stack([tokens[:, -1], label], axis=1), axis=0, return_counts=True
+    )
+    at = int(rng.choice(len(classes), p=sizes**2 / (sizes**2).sum()))
+    query, m = classes[at].tolist()
+    if theorem != "subcubic":
+        size = int(sizes[at])
+        wanted = size if rng.random() < 0.6 else int(rng.integers(1, size + 1))
+        return replace(subject, query=query, label=m, wanted=wanted)
+    # One set of sequences: exactly ``wanted`` tokens are smaller, by the gap or more.
+    k, gap = subject.model.n_ctx, subject.choices.gap.copy()
+    n = int(rng.integers(1, k)) if k > 1 else 0  # 0: all tokens are the same
+    n = 0 if query == m and rng.random() < 0.1 else n
+    largest_gap = m - query if query != m else max(1, m)
+    gap[query, m] = 0
+    gap[query, m, n] = int(rng.integers(1, largest_gap + 1))
+    choices = replace(subject.choices, gap=gap)
+    return replace(subject, query=query, label=m, wanted=n, choices=choices)
+
+
+def mutated(rng: np.random.Generator, theorem: str, subject: Subject) -> Subject:
+    """A neighbour: a few weights of one tensor, or its size, or the choices."""
+    if theorem == "additive" and subject.choices.order is not None and rng.random() < 0.1:
+        choices = subject.choices
+        return replace(
+            subject, choices=replace(choices, order=drawn_order(rng, choices.effort))
+        )
+    if rng.random() < 0.05:
+        fresh = _choices(rng, theorem, subject.model, subject.seed)
+        keep: dict[str, Any] = {"loose": subject.choices.loose}
+        if theorem == "subcubic":
+            keep = {"gap": subject.choices.gap, "strategy": subject.choices.strategy}
+        return replace(subject, choices=replace(fresh, **keep))
+    names = [n for n in TENSORS if not (subject.flat and n in ("W_Q", "b_Q"))]
+    name = str(rng.choice(names))
+    values: np.ndarray = getattr(subject.model, name).copy()
+    real = _own(name, values, by_value=not subject.model.b_O[-1])
+    kind = rng.integers(6)
+    chosen = rng.random(real.shape) < rng.choice([0.2, 0.5, 1.0])
+    if rng.random() < 0.7:  # what is 0 may stay so
+        chosen &= real != 0
+    if kind == 0:
+        real *= 2.0 ** rng.integers(-1, 2)
+    elif kind == 1:
+        real[chosen] *= rng.choice([0.0, -1.0, 0.5, 2.0])
+    elif kind == 2 and real.ndim == 2:
+        real[rng.integers(len(real))] = real[rng.integers(len(real))]
+    else:
+        size = 2.0 ** rng.integers(-8, 2) * (np.abs(real).mean() or 1.0)
+        real += size * rng.normal(size=real.shape) * chosen
+    if subject.flat:
+        real[...] = np.rint(np.clip(real, -64, 64) * 8) / 8
+    np.clip(real, -(2.0**24), 2.0**24, out=real)
+    changed: dict[str, Any] = {name: float32(values)}
+    return replace(subject, model=replace(subject.model, **changed))
+
+
+# One run of a theorem
+
+
+def _sequences(subject: Subject) -> tuple[np.ndarray, np.ndarray]:
+    k, v = subject.model.n_ctx, subject.model.d_vocab
+    seed = subject.seed if subject.task == "random" else 0
+    return _sequences_of(subject.task, k, v, seed)
+
+
+@cache
+def _sequences_of(task: str, k: int, v: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """All sequences and their labels."""
+    tokens = all_sequences(k, v)
+    return tokens, make_task(our_kernel, task, k, v, seed).labels(tokens)
+
+
+def quick_tables(kernel: ModuleType, model: Model, flat: bool) -> Any:
+    """Integer tables as narrow as they can honestly be, from float64 numbers.
+
+    Untrusted: a violation counts once ``verify_tables`` has accepted them.
+    """
+    m = model
+    residual = m.W_E[None] + m.W_pos[:, None]
+    query, key = residual[-1] @ m.W_Q + m.b_Q, residual @ m.W_K + m.b_K
+    scores = np.einsum("qh,ith->iqt", query, key) / float(m.score_divisor_squared) ** 0.5
+    values = (residual @ m.W_V + m.b_V) @ m.W_O @ m.W_U
+    direct = (residual[-1] + m.b_O) @ m.W_U + m.b_U
+    shift = np.rint(scores.max(axis=(0, 2)))
+    nats = scores - shift[:, None]
+    exponent = np.floor(nats / np.log(2.0)).astype(np.int64)  # w in 2^exponent [1, 2)
+    mantissa = np.exp(nats - exponent * np.log(2.0)) * 2.0**28
+    off = 2.0**-6 + np.abs(nats) * 2.0**-20
+    weights = np.floor(mantissa - off), np.ceil(mantissa + off)
+    if flat:
+        weights = mantissa, mantissa
+    size = max(np.abs(values).max(), np.abs(direct).max())
+    grid = 29 - int(np.frexp(size)[1]) if size else 0
+    exact = all(np.array_equal(np.rint(e), e) for e in (values * 2.0**grid, direct * 2.0**grid))
+    off = 0.0 if flat and exact else 2.0**-6
+    ends = [
+        rounded(table * 2.0**grid + sign * off).astype(np.int32)
+        for table in (values, direct)
+        for rounded, sign in ((np.floor, -1), (np.ceil, 1))
+    ]
+    return kernel.IntegerTables(
+        weights[0].astype(np.int32),
+        weights[1].astype(np.int32),
+        (exponent - 28).astype(np.int32),
+        *ends,
+        shift,
+        np.array([grid]),
+    )
+
+
+def run(kernel: ModuleType, theorem: str, subject: Subject, model: Model, tables: Any) -> Any:
+    """What the theorem proves."""
+    chosen, task = subject.choices, _task(kernel, subject)
+    match theorem:
+        case "brute-force":
+            return kernel.brute_force(tables, task, kernel.BruteForceOptions())
+        case "additive":
+            witness = None
+            if chosen.effort is not None:
+                witness = kernel.EffortWitness(chosen.effort, chosen.order)
+            options = kernel.AdditiveOptions(chosen.bins)
+            return kernel.additive(tables, task, options, witness=witness)
+        case "windowed":
+            witness = kernel.WindowWitness(chosen.window)
+            options = kernel.WindowedOptions(bins=chosen.bins)
+            return kernel.windowed(tables, task, options, witness=witness)
+        case "collapsed-cubic":
+            return kernel.collapsed_cubic(tables, task, kernel.CollapsedCubicOptions(chosen.bins))
+        case "collapsed-subcubic":
+            witness = kernel.WindowWitness(chosen.window)
+            options = kernel.CollapsedSubcubicOptions(bins=chosen.bins)
+            return kernel.collapsed_subcubic(tables, task, options, witness=witness)
+        case "cubic":
+            return kernel.cubic(tables, task, kernel.CubicOptions())
+        case "subcubic":
+            witness = kernel.SubcubicWitness(chosen.gap, chosen.average, *chosen.directions)
+            options = kernel.SubcubicOptions.parse(chosen.strategy)
+            return kernel.subcubic(_of(kernel, model), task, options, witness=witness)
+    raise ValueError(theorem)
+
+
+def _of(kernel: ModuleType, model: Model) -> Any:
+    return kernel.Model(**vars(model))
+
+
+def _task(kernel: ModuleType, subject: Subject) -> Any:
+    k, v = subject.model.n_ctx, subject.model.d_vocab
+    seed = subject.seed if subject.task == "random" else 0
+    return make_task(kernel, subject.task, k, v, seed).task
+
+
+def _tables(kernel: ModuleType, subject: Subject, model: Model) -> Any:
+    tables = quick_tables(kernel, model, subject.flat)
+    if subject.choices.loose is None:
+        return tables
+    seed, amount = subject.choices.loose
+    return widened(np.random.default_rng(seed), tables, amount)
+
+
+def _sealed(kernel: ModuleType, tables: Any, semantics: str = "real") -> Any:
+    seal = sys.modules[f"{kernel.__name__}._integers"]._SEAL
+    return kernel.VerifiedTables(tables, "0" * 64, kernel._ledger.Ledger(), semantics, seal=seal)
+
+
+def verified(kernel: ModuleType, subject: Subject, model: Model) -> Any:
+    """Tables that the kernel itself accepts: ours, or its own if it does not."""
+    ours = _of(kernel, model)
+    try:
+        return kernel.verify_tables(ours, _tables(kernel, subject, model))
+    except (kernel.RejectedError, kernel.MalformedError):
+        return kernel.verify_tables(ours, kernel.integer_tables(ours))
+
+
+Counts = dict[tuple[int, int], int]
+
+
+def counts(kernel: ModuleType, theorem: str, subject: Subject, model: Model) -> Counts:
+    """By class what is proved from quick tables."""
+    tables = None
+    if theorem != "subcubic":
+        tables = _sealed(kernel, _tables(kernel, subject, model))
+    proved = run(kernel, theorem, subject, model, tables)
+    return {(part.query, part.label): part.correct for part in proved.by_class}
+
+
+def false_proof(
+    kernel: ModuleType, theorem: str, subject: Subject, model: Model, proved: Counts
+) -> Violation | None:
+    """The first class of which more is proved than is true, from tables that the kernel accepts."""
+    tokens, label = _sequences(subject)
+    if model.d_vocab_out == 1:
+        return None
+    logits, error = float_logits(model, tokens)
+    right = margins(logits, label) < -2 * error
+    if not _exceeding(proved, tokens, label, right):
+        return None
+    right = right_answers(model, tokens, label)
+    if not _exceeding(proved, tokens, label, right):
+        return None
+    if theorem != "subcubic":
+        again = run(kernel, theorem, subject, model, verified(kernel, subject, model))
+        proved = {(part.query, part.label): part.correct for part in again.by_class}
+    for q, m, count in _exceeding(proved, tokens, label, right):
+        return Violation(theorem, subject, model, q, m, proved[q, m], count)
+    return None
+
+
+def _exceeding(
+    proved: Counts, tokens: np.ndarray, label: np.ndarray, right: np.ndarray
+) -> list[tuple[int, int, int]]:
+    found = []
+    for (q, m), count in proved.items():
+        true = int((right & (tokens[:, -1] == q) & (label == m)).sum())
+        if count > true:
+            found.append((q, m, true))
+    return found
+
+
+# The search
+
+
+class Edge(NamedTuple):
+    """Where a model becomes right."""
+
+    at: float
+    """How far the dial must be turned before what shall be proved is true."""
+    unit: float
+    """How much the sequences aimed at differ in that: gaps are measured in it, so that models about
+    which there is nothing to prove do not seem tight."""
+
+
+def edge(theorem: str, subject: Subject) -> Edge | None:
+    """None if there is nothing to aim at."""
+    tokens, label = _sequences(subject)
+    m = subject.label
+    members = (tokens[:, -1] == subject.query) & (label == m)
+    wanted = subject.wanted
+    if theorem == "subcubic":
+        smaller = np.where(tokens < m, tokens, -1)
+        gap = int(subject.choices.gap[subject.query, m, wanted])
+        members &= ((tokens < m).sum(axis=1) == wanted) & (smaller.max(axis=1) <= m - gap)
+        wanted = int(members.sum())
+    if not wanted or subject.model.d_vocab_out == 1:
+        return None
+    margin = np.sort(margins(float_logits(subject.model, tokens)[0], label)[members])
+    unit = float(margin[-1] - margin[0])
+    large = 2.0**-20 * float(np.abs(margin).max())
+    return Edge(float(margin[wanted - 1]), unit) if unit > large else None
+
+
+class Member(NamedTuple):
+    """One of the models that the enemy breeds from."""
+
+    subject: Subject
+    gap: float
+    left: int
+    """Offspring that it may still have without an advance."""
+
+
+@dataclass
+class Report:
+    """What a search has seen."""
+
+    evaluations: int = 0
+    starts: int = 0
+    advances: int = 0
+    smallest_gap: float = np.inf
+    """See ``Edge``: 0 is where proving becomes false."""
+    largest_excess: int | None = None
+    """The largest ``proved - true`` of a class of which something is true or proved."""
+    tight: int = 0
+    """Times that a class was proved exactly as far as it is true, and is not true as a whole."""
+    violation: Violation | None = None
+    strategies: set[tuple[str, ...]] = field(default_factory=set)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Numbers for a file."""
+        return {
+            "evaluations": self.evaluations,
+            "starts": self.starts,
+            "advances": self.advances,
+            "smallest_gap": None if np.isinf(self.smallest_gap) else self.smallest_gap,
+            "largest_proved_minus_true": self.largest_excess,
+            "tight_classes": self.tight,
+            "false_proofs": int(self.violation is not None),
+        }
+
+
+Visit = Callable[[Subject, Model, Counts], None]
+"""Called for every advance, with what is proved there."""
+POOL = 4
+OFFSPRING = 40
+BELOW = (0.0, 2.0**-28, 2.0**-20, 2.0**-10, 2.0**-7, 2.0**-4, 2.0**-2)
+"""How far below 0 a strike is aimed."""
+
+
+@dataclass
+class Enemy:
+    """A search for a false proof of one theorem."""
+
+    kernel: ModuleType
+    theorem: str
+    seed: int = 0
+    part: str | None = None
+    """Of the strategy, for ``subcubic``."""
+    visit: Visit | None = None
+    report: Report = field(default_factory=Report)
+    pool: list[Member] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Begin with no model."""
+        self.rng = np.random.default_rng(self.seed)
+        if self.theorem == "subcubic":  # asked once is enough; the kernel is a copy of our own
+            module: Any = sys.modules[f"{self.kernel.__name__}.theorems.subcubic"]
+            module.check_arithmetic()
+            module.check_arithmetic = lambda: None
+
+    def climb(self, evaluations: int) -> Report:
+        """Search until there is a false proof or the evaluations are spent."""
+        report = self.report
+        while report.evaluations < evaluations and report.violation is None:
+            if len(self.pool) < 2 or self.rng.random() < 0.15:
+                self._begin()
+            else:
+                self._breed()
+        return report
+
+    def draw(self, evaluations: int) -> Report:
+        """Plain random sampling from where the climbs begin, the dial at random."""
+        report = self.report
+        while report.evaluations < evaluations and report.violation is None:
+            subject = self._sample()
+            turned = float(self.rng.normal()) * float(self.rng.choice([0.0, 1.0, 3.0]))
+            self._try(subject, turned * subject.scale, 0.0)
+        return report
+
+    def _sample(self) -> Subject:
+        self.report.starts += 1
+        return sample(self.rng, self.theorem, self.report.starts, self.part)
+
+    def _begin(self) -> None:
+        """A new model: a strike, then its gap to within a factor."""
+        subject = self._sample()
+        edge_ = edge(self.theorem, subject)
+        if edge_ is None:
+            return
+        for target in (self._strike(subject), 0.5, 8.0):
+            if self._try(subject, edge_.at + target * edge_.unit, target) and target > 0:
+                self._keep(Member(subject, target, OFFSPRING))
+                return
+
+    def _breed(self) -> None:
+        """A step from a member of the pool: towards a smaller gap, or a strike."""
+        at = int(self.rng.integers(len(self.pool)))
+        parent = self.pool[at]
+        same = self.rng.random() < 0.25
+        subject = parent.subject if same else mutated(self.rng, self.theorem, parent.subject)
+        edge_ = edge(self.theorem, subject)
+        target = parent.gap * float(self.rng.choice([0.95, 0.8, 0.4]))
+        if self.rng.random() < 0.3:
+            target = self._strike(subject)
+        proved = edge_ and self._try(subject, edge_.at + target * edge_.unit, target)
+        if proved and target > 0:
+            self.report.advances += 1
+            self.pool[at] = Member(subject, max(target, 2.0**-32), OFFSPRING)
+        elif parent.left and parent.gap > 2.0**-24:
+            self.pool[at] = parent._replace(left=parent.left - 1)
+        else:
+            del self.pool[at]
+
+    def _strike(self, subject: Subject) -> float:
+        """Where proving would be false."""
+        tie = subject.flat and self.rng.random() < 0.8
+        return 0.0 if tie else -float(self.rng.choice(BELOW))
+
+    def _keep(self, member: Member) -> None:
+        self.pool.append(member)
+        if len(self.pool) > POOL:
+            del self.pool[int(self.rng.integers(POOL))]
+
+    def _try(self, subject: Subject, by: float, target: float) -> bool:
+        """Whether the theorem proves what is aimed at with the dial at ``by``."""
+        report, theorem = self.report, self.theorem
+        model = subject.raised(float(np.rint(by * 2.0**24)) / 2.0**24 if subject.flat else by)
+        report.evaluations += 1
+        try:
+            proved = counts(self.kernel, theorem, subject, model)
+        except (self.kernel.UserError, self.kernel.KernelDefectError):  # too large for the tables
+            return False
+        report.violation = false_proof(self.kernel, theorem, subject, model, proved)
+        if theorem == "subcubic":
+            report.strategies.add(tuple(map(str, subject.choices.strategy.values())))
+        tokens, label = _sequences(subject)
+        right = margins(float_logits(model, tokens)[0], label) < 0
+        for (q, m), count in proved.items():
+            members = (tokens[:, -1] == q) & (label == m)
+            true = int((right & members).sum())
+            report.tight += 0 < count == true < int(members.sum())
+            if (true or count) and self.report.violation is None:
+                report.largest_excess = count - true if report.largest_excess is None else max(report.largest_excess, count - true)
+        if proved[subject.query, subject.label] < (1 if theorem == "subcubic" else subject.wanted):
+            return False
+        if target > 0:
+            report.smallest_gap = min(report.smallest_gap, target)
+        if self.visit is not None:
+            self.visit(subject, model, proved)
+        return True
