@@ -100,9 +100,14 @@ _OURS = (
     *(_strategy("additive", "additive", bins=bins) for bins in (128, 1024)),
 )
 REFINED = Strategy("additive refined", "additive", (), "additive, refined")
-"""``additive`` with the efforts that ``explain.refine`` finds in ``REFINING`` seconds."""
-REFINING = 30
+"""``additive`` with the efforts that ``explain.refine`` finds in ``refining(k)`` seconds."""
 _REFINABLE = 1 << 17  # v^2 k: beyond, the seconds do not suffice for every class
+
+
+def refining(k: int) -> float:
+    """Seconds that refining is given: 30, more where sequences are longer than 10 tokens."""
+    return 30 * max(1, k / 10)
+
 
 _CUBIC = _strategy("cubic", "cubic")
 _BRUTE_FORCE = _strategy("brute-force", "brute force")
@@ -247,7 +252,7 @@ def _proofs(
         witness, searching = searches.pop(strategy, (None, 0.0))
         began = time.perf_counter()
         if strategy is REFINED:
-            witness = refine(model, task, Budget(seconds=REFINING))
+            witness = refine(model, task, Budget(seconds=refining(task.k)))
             searching, began = time.perf_counter() - began, time.perf_counter()
         proved = prove(
             model,

@@ -145,7 +145,9 @@ def evaluations(kernel: ModuleType) -> Iterator[str]:
 
 def narrow_tables(kernel: ModuleType) -> Iterator[str]:
     """Tables of the real numbers alone are refused as tables of float32 evaluations."""
-    for case in float32_cases()[:4]:
+    for case in float32_cases():
+        if not case.name.startswith("random"):  # elsewhere the unit may be coarser than rounding
+            continue
         model = kernel.Model(**vars(case.model))
         real = kernel.integer_tables(model)
         wide = kernel.integer_tables(model, "float32")

@@ -73,7 +73,6 @@ _WIDENING = [
     *edits_of(
         "_enclosure.py",
         ("widened inward", "_outward(self.rad + by)", "_outward(np.abs(self.rad - by))"),
-        ("sizes keep their sign", "Ball(np.abs(self.mid), self.rad", "Ball(self.mid, self.rad"),
         (
             "sizes are exact",
             "Ball(np.abs(self.mid), self.rad",
