@@ -30,6 +30,7 @@ from compactproofs.kernel.theorems._direct_path import DIRECT_PATHS
 from compactproofs.kernel.theorems.subcubic import AVERAGINGS
 from random_models import float32, max_like_model, model_of
 
+from .float32_evaluations import evaluate, styles
 from .tasks import make_task, task_names
 from .truth import all_sequences, float_logits, margins, right_answers
 from .witnesses import drawn_order, widened
@@ -107,9 +108,7 @@ class Violation(NamedTuple):
 # Sampling
 
 
-def sample(
-    rng: np.random.Generator, theorem: str, turn: int, part: str | None = None
-) -> Subject:
+def sample(rng: np.random.Generator, theorem: str, turn: int, part: str | None = None) -> Subject:
     """Any small model: biases, cancelling parts, saturated or no attention, outputs to spare.
 
     part: one that the strategy of ``subcubic`` must have.
@@ -127,7 +126,7 @@ def sample(
     subject = Subject(model, task, turn, flat, 0, 0, 1, chosen)
     if part is not None:
         having = [one for one in STRATEGIES if part in one.values()]
-        chosen = replace(subject.choices, strategy=having[turn % len(having)])
+        chosen = replace(subject.choices, strategy=having[37 * turn % len(having)])
         subject = replace(subject, choices=chosen)
     return _aimed(rng, theorem, subject)
 
@@ -226,7 +225,7 @@ def _choices(rng: np.random.Generator, theorem: str, model: Model, turn: int) ->
                 directions[n] = rng.normal(size=shape) * rng.integers(0, 2)
         chosen = replace(
             chosen,
-            strategy=STRATEGIES[turn % len(STRATEGIES)],
+            strategy=STRATEGIES[37 * turn % len(STRATEGIES)],  # every one of them, parts mixed
             gap=rng.integers(0, v, (v, v, k)).astype(np.int32),
             average=np.clip(rng.uniform(-0.3, 1.3, (v, k)), 0, 1),
             directions=tuple(directions),
@@ -237,9 +236,7 @@ def _choices(rng: np.random.Generator, theorem: str, model: Model, turn: int) ->
 def _aimed(rng: np.random.Generator, theorem: str, subject: Subject) -> Subject:
     """The same with a class to aim at, one with several sequences if there is one."""
     tokens, label = _sequences(subject)
-    classes, sizes = np.unique(
-        np.stack([tokens[:, -1], label], axis=1), axis=0, return_counts=True
-    )
+    classes, sizes = np.unique(np.stack([tokens[:, -1], label], axis=1), axis=0, return_counts=True)
     at = int(rng.choice(len(classes), p=sizes**2 / (sizes**2).sum()))
     query, m = classes[at].tolist()
     if theorem != "subcubic":
@@ -261,9 +258,7 @@ def mutated(rng: np.random.Generator, theorem: str, subject: Subject) -> Subject
     """A neighbour: a few weights of one tensor, or its size, or the choices."""
     if theorem == "additive" and subject.choices.order is not None and rng.random() < 0.1:
         choices = subject.choices
-        return replace(
-            subject, choices=replace(choices, order=drawn_order(rng, choices.effort))
-        )
+        return replace(subject, choices=replace(choices, order=drawn_order(rng, choices.effort)))
     if rng.random() < 0.05:
         fresh = _choices(rng, theorem, subject.model, subject.seed)
         keep: dict[str, Any] = {"loose": subject.choices.loose}
@@ -528,8 +523,8 @@ class Report:
 
 Visit = Callable[[Subject, Model, Counts], None]
 """Called for every advance, with what is proved there."""
-POOL = 4
-OFFSPRING = 40
+POOL = 3
+OFFSPRING = 60
 BELOW = (0.0, 2.0**-28, 2.0**-20, 2.0**-10, 2.0**-7, 2.0**-4, 2.0**-2)
 """How far below 0 a strike is aimed."""
 
@@ -544,6 +539,8 @@ class Enemy:
     part: str | None = None
     """Of the strategy, for ``subcubic``."""
     visit: Visit | None = None
+    first_gaps: tuple[float, ...] = (0.5, 8.0)
+    """Tried one after the other for a new model."""
     report: Report = field(default_factory=Report)
     pool: list[Member] = field(default_factory=list)
 
@@ -559,7 +556,7 @@ class Enemy:
         """Search until there is a false proof or the evaluations are spent."""
         report = self.report
         while report.evaluations < evaluations and report.violation is None:
-            if len(self.pool) < 2 or self.rng.random() < 0.15:
+            if not self.pool or self.rng.random() < 0.1:
                 self._begin()
             else:
                 self._breed()
@@ -574,6 +571,15 @@ class Enemy:
             self._try(subject, turned * subject.scale, 0.0)
         return report
 
+    def _edge(self, subject: Subject) -> Edge | None:
+        return edge(self.theorem, subject)
+
+    def _counts(self, subject: Subject, model: Model) -> Counts:
+        return counts(self.kernel, self.theorem, subject, model)
+
+    def _false_proof(self, subject: Subject, model: Model, proved: Counts) -> Violation | None:
+        return false_proof(self.kernel, self.theorem, subject, model, proved)
+
     def _sample(self) -> Subject:
         self.report.starts += 1
         return sample(self.rng, self.theorem, self.report.starts, self.part)
@@ -581,10 +587,10 @@ class Enemy:
     def _begin(self) -> None:
         """A new model: a strike, then its gap to within a factor."""
         subject = self._sample()
-        edge_ = edge(self.theorem, subject)
+        edge_ = self._edge(subject)
         if edge_ is None:
             return
-        for target in (self._strike(subject), 0.5, 8.0):
+        for target in (self._strike(subject), *self.first_gaps):
             if self._try(subject, edge_.at + target * edge_.unit, target) and target > 0:
                 self._keep(Member(subject, target, OFFSPRING))
                 return
@@ -595,15 +601,15 @@ class Enemy:
         parent = self.pool[at]
         same = self.rng.random() < 0.25
         subject = parent.subject if same else mutated(self.rng, self.theorem, parent.subject)
-        edge_ = edge(self.theorem, subject)
-        target = parent.gap * float(self.rng.choice([0.95, 0.8, 0.4]))
+        edge_ = self._edge(subject)
+        target = parent.gap * float(self.rng.choice([1.0, 0.97, 0.8, 0.4]))
         if self.rng.random() < 0.3:
             target = self._strike(subject)
         proved = edge_ and self._try(subject, edge_.at + target * edge_.unit, target)
         if proved and target > 0:
             self.report.advances += 1
             self.pool[at] = Member(subject, max(target, 2.0**-32), OFFSPRING)
-        elif parent.left and parent.gap > 2.0**-24:
+        elif parent.left > (0 if parent.gap > 2.0**-12 else OFFSPRING - 12):
             self.pool[at] = parent._replace(left=parent.left - 1)
         else:
             del self.pool[at]
@@ -624,10 +630,10 @@ class Enemy:
         model = subject.raised(float(np.rint(by * 2.0**24)) / 2.0**24 if subject.flat else by)
         report.evaluations += 1
         try:
-            proved = counts(self.kernel, theorem, subject, model)
+            proved = self._counts(subject, model)
         except (self.kernel.UserError, self.kernel.KernelDefectError):  # too large for the tables
             return False
-        report.violation = false_proof(self.kernel, theorem, subject, model, proved)
+        report.violation = self._false_proof(subject, model, proved)
         if theorem == "subcubic":
             report.strategies.add(tuple(map(str, subject.choices.strategy.values())))
         tokens, label = _sequences(subject)
@@ -637,7 +643,11 @@ class Enemy:
             true = int((right & members).sum())
             report.tight += 0 < count == true < int(members.sum())
             if (true or count) and self.report.violation is None:
-                report.largest_excess = count - true if report.largest_excess is None else max(report.largest_excess, count - true)
+                report.largest_excess = (
+                    count - true
+                    if report.largest_excess is None
+                    else max(report.largest_excess, count - true)
+                )
         if proved[subject.query, subject.label] < (1 if theorem == "subcubic" else subject.wanted):
             return False
         if target > 0:
@@ -645,3 +655,161 @@ class Enemy:
         if self.visit is not None:
             self.visit(subject, model, proved)
         return True
+
+
+# Float32 semantics
+
+
+class Way(NamedTuple):
+    """How one float32 evaluation goes about it."""
+
+    sums: str
+    """``matmul``, ``pairwise``, ``forward``, ``backward`` or ``shuffled``"""
+    bias_first: bool
+    scale: str
+    subtract: bool
+    divide_first: bool
+
+
+WAYS = [
+    Way(sums, n % 2 == 0, ("before", "after", "reciprocal")[n % 3], n % 4 > 0, n % 3 > 0)
+    for n, sums in enumerate(["matmul", "pairwise", "forward", "backward", "shuffled"] * 2)
+]
+
+
+def float32_margins(model: Model, tokens: np.ndarray, label: np.ndarray, way: Way) -> np.ndarray:
+    """The best wrong logit minus the right one as float32 numbers compare; NaN if not covered."""
+    single = np.float32
+    W = {name: getattr(model, name).astype(single) for name in TENSORS}
+
+    def dot(a: np.ndarray, b: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
+        """Over the last axis of ``a`` and the first of ``b`` (``[..., n]`` and ``[n, m]``)."""
+        if way.sums == "matmul":
+            total = np.matmul(a, b)
+            return total if bias is None else total + bias
+        terms = np.moveaxis(a[..., :, None] * b, -2, 0)
+        if bias is not None:
+            extra = np.broadcast_to(bias, terms[0].shape)[None]
+            terms = np.concatenate([extra, terms] if way.bias_first else [terms, extra])
+        if way.sums == "pairwise":
+            return np.add.reduce(np.ascontiguousarray(np.moveaxis(terms, 0, -1)), axis=-1)
+        order = np.arange(len(terms))
+        if way.sums == "backward":
+            order = order[::-1]
+        if way.sums == "shuffled":
+            order = np.random.default_rng(len(order)).permutation(order)
+        total = terms[order[0]]
+        for at in order[1:]:
+            total = total + terms[at]
+        return total
+
+    with np.errstate(all="ignore"):
+        sigma = single(float(model.score_divisor_squared) ** 0.5)
+        residual = W["W_E"][tokens] + W["W_pos"]
+        query = dot(residual[:, -1], W["W_Q"], W["b_Q"])
+        if way.scale == "before":
+            query = query / sigma
+        key = dot(residual, W["W_K"], W["b_K"])
+        scores = np.stack([dot(k, q[:, None])[:, 0] for q, k in zip(query, key, strict=True)])
+        if way.scale == "after":
+            scores = scores / sigma
+        if way.scale == "reciprocal":
+            scores = scores * (single(1) / sigma)
+        largest = scores.max(axis=1, keepdims=True)
+        weights = np.exp(scores - largest if way.subtract else scores)
+        covered = np.ones(len(tokens), bool)
+        if not way.subtract:
+            covered = (largest[:, 0] <= 80) & (largest[:, 0] >= -60)
+        value = dot(residual, W["W_V"], W["b_V"])
+        ones = np.ones((tokens.shape[1], 1), single)
+        total = dot(weights, ones)
+        if way.divide_first:
+            weights = weights / total
+        z = np.stack([dot(w, v) for w, v in zip(weights, value, strict=True)])
+        z = z if way.divide_first else z / total
+        logits = dot(residual[:, -1] + dot(z, W["W_O"], W["b_O"]), W["W_U"], W["b_U"])
+    found = margins(logits.astype(np.float64), label)
+    found[~covered] = np.nan
+    return found
+
+
+def worst_margins(model: Model, tokens: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """The worst of several evaluations, sequence by sequence: of machines, and of an adversary.
+
+    The adversary's (``float32_evaluations``) err in every operation by the most that rounding may.
+    """
+    found = [float32_margins(model, tokens, label, way) for way in WAYS]
+    for style in list(styles(8, seed=1))[1::2]:
+        found.append(margins(evaluate(model, tokens, label, style), label))
+    stacked = np.stack(found)
+    return np.where(np.isnan(stacked), -np.inf, stacked).max(axis=0)
+
+
+@dataclass
+class Float32Enemy(Enemy):
+    """The same against float32 semantics; a gap ``g`` is a share of ``1 / (1 + g)``."""
+
+    first_gaps: tuple[float, ...] = (4.0, 64.0)
+
+    @property
+    def share(self) -> float:
+        """The largest: how much of the room that the theorem leaves some evaluation needs."""
+        return 1 / (1 + self.report.smallest_gap)
+
+    def _sample(self) -> Subject:
+        subject = super()._sample()
+        flat = replace(subject.choices, loose=None)
+        return replace(_cancelling(self.rng, subject), flat=False, choices=flat)
+
+    def _edge(self, subject: Subject) -> Edge | None:
+        real = edge(self.theorem, subject)
+        if real is None:
+            return None
+        tokens, label = _sequences(subject)
+        members = (tokens[:, -1] == subject.query) & (label == subject.label)
+        worst = np.sort(worst_margins(subject.raised(real.at), tokens, label)[members])
+        further = float(worst[subject.wanted - 1])
+        if not 0 < further < np.inf:
+            return None
+        return Edge(real.at + further, further)
+
+    def _counts(self, subject: Subject, model: Model) -> Counts:
+        tables = self.kernel.integer_tables(_of(self.kernel, model), "float32")
+        tables = _sealed(self.kernel, tables, "float32")
+        proved = run(self.kernel, self.theorem, subject, model, tables)
+        return {(part.query, part.label): part.correct for part in proved.by_class}
+
+    def _false_proof(self, subject: Subject, model: Model, proved: Counts) -> Violation | None:
+        tokens, label = _sequences(subject)
+        right = worst_margins(model, tokens, label) < 0
+        for q, m, count in _exceeding(proved, tokens, label, right):
+            return Violation(self.theorem, subject, model, q, m, proved[q, m], count)
+        return None
+
+
+def _cancelling(rng: np.random.Generator, subject: Subject) -> Subject:
+    """The same with large numbers that cancel, where rounding loses most digits."""
+    weights = {name: getattr(subject.model, name).copy() for name in TENSORS}
+    own = {
+        name: _own(name, w, by_value=not subject.model.b_O[-1]) for name, w in weights.items()
+    }
+    big = 2.0 ** float(rng.uniform(8, 20))
+    match int(rng.integers(6)):
+        case 0:
+            own["b_K"] += big
+        case 1:
+            own["b_V"] += big
+            own["b_O"] -= float32(own["b_V"] @ own["W_O"])
+        case 2:
+            own["b_U"] += big
+        case 3:  # read by nobody: every reader has mean 0 along it
+            own["W_E"] += big / 8
+            for name in ("W_Q", "W_K", "W_V", "W_U"):
+                own[name] -= float32(own[name].mean(axis=0))
+        case 4:
+            own["b_Q"] += big / 64
+        case _:
+            own["W_V"] *= big / 64
+            own["b_O"] -= float32((own["W_E"][0] @ own["W_V"]) @ own["W_O"])
+    changed: dict[str, Any] = {name: float32(w) for name, w in weights.items()}
+    return replace(subject, model=replace(subject.model, **changed))

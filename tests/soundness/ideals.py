@@ -163,9 +163,7 @@ def additive(case: Case, choices: Choices, way: int) -> int:
 def windowed(case: Case, choices: Choices, way: int) -> int:
     """T6: tokens up to ``m - g`` share prefix extremes of centred products."""
     w, o, h = case.tables
-    T = w[:, case.q, :, None] * (
-        o - o.mean(axis=2, keepdims=True) + h[case.q] - h[case.q].mean()
-    )
+    T = w[:, case.q, :, None] * (o - o.mean(axis=2, keepdims=True) + h[case.q] - h[case.q].mean())
     y = T[:, :, case.wrong_outputs] - T[:, :, case.m, None]
     far = min(case.m - int(choices.window[case.q, case.m]), w.shape[2] - 1)
     if far >= 0:

@@ -270,11 +270,14 @@ def balls(kernel: ModuleType) -> Iterator[str]:
             for corner in (1, -1):
                 exact_a, exact_b = _corner(a, ra, corner), _corner(b, rb, corner)
                 exact_b_flipped = _corner(b, rb, -corner)
+                up_or_down = _corner(a, ra, corner, away=False)
                 for name, found, exact in (
                     ("@", left @ right, exact_a @ exact_b),
                     ("*", left * right, exact_a * exact_b),
                     ("+", left + right, exact_a + exact_b),
                     ("-", left - right, exact_a - exact_b_flipped),
+                    ("absolute", left.absolute(), np.abs(exact_a)),
+                    ("widened", left.widened(rb), up_or_down + corner * _corner(rb, 0 * rb, 1)),
                 ):
                     low = _corner(found.mid, found.rad, -1, away=False).ravel()
                     high = _corner(found.mid, found.rad, 1, away=False).ravel()

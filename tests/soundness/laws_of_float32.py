@@ -106,17 +106,8 @@ def evaluations(kernel: ModuleType) -> Iterator[str]:
     """What is proved of a class is right in every evaluation, what is called wrong in none."""
     for case in float32_cases():
         model = kernel.Model(**vars(case.model))
-        k, v = model.n_ctx, model.d_vocab
-        answers = dict(zip(map(tuple, case.tokens.tolist()), case.label.tolist(), strict=True))
-        task = automaton_task(
-            kernel,
-            "own",
-            k,
-            v,
-            (),
-            lambda s, t: (*s, t)[:k],
-            lambda s: answers.get(s, 0),  # noqa: B023
-        )
+        v = model.d_vocab
+        task = _own_answers(kernel, case)
         tables = kernel.verify_tables(model, kernel.integer_tables(model, "float32"), "float32")
         options = kernel.AdditiveOptions()
         everything = np.full((v, tables.d_vocab_out), -2, dtype=np.int32)
@@ -141,6 +132,15 @@ def evaluations(kernel: ModuleType) -> Iterator[str]:
         tables = kernel.verify_tables(model, kernel.integer_tables(model, "float32"), "float32")
         task = kernel.MaxOfK(model.n_ctx, model.d_vocab)
         yield from _exceeded(case, kernel.cubic(tables, task, kernel.CubicOptions()))
+
+
+def _own_answers(kernel: ModuleType, case: Float32Case) -> Any:
+    """The task whose labels are the case's, by an automaton that remembers all tokens."""
+    answers = dict(zip(map(tuple, case.tokens.tolist()), case.label.tolist(), strict=True))
+    k, v = case.tokens.shape[1], case.model.d_vocab
+    return automaton_task(
+        kernel, "own", k, v, (), lambda s, t: (*s, t)[:k], lambda s: answers.get(s, 0)
+    )
 
 
 def narrow_tables(kernel: ModuleType) -> Iterator[str]:

@@ -1,0 +1,1 @@
+"""What an enemy may hand us: models, certificates, directories and bytes made to harm."""
