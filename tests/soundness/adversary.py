@@ -60,7 +60,10 @@ class Choices:
     average: Any = None
     directions: tuple[Any, ...] = ()
     loose: tuple[int, float] | None = None
-    """Seed and amount by which the tables are wider than need be: an enemy chooses them too."""
+    """Seed and amount by which the tables are wider than need be: an enemy chooses them too.
+
+    A negative amount: of the weights alone.
+    """
 
 
 @dataclass(frozen=True)
@@ -206,7 +209,7 @@ def _choices(rng: np.random.Generator, theorem: str, model: Model, turn: int) ->
     v, x, k = model.d_vocab, model.d_vocab_out, model.n_ctx
     bins = int(rng.choice([1, 3, 16, 256, 4096]))
     window = rng.integers(1, v + 1, (v, x)).astype(np.int32)
-    amount = float(rng.choice([0.3, 0.8, 1.1]))
+    amount = float(rng.choice([0.3, 0.8, 1.1, -0.1, -0.5, -1.0]))
     loose = (turn, amount) if rng.random() < 0.3 and theorem != "subcubic" else None
     chosen = Choices(bins=bins, window=window, loose=loose)
     if theorem == "additive":
@@ -235,7 +238,7 @@ def _choices(rng: np.random.Generator, theorem: str, model: Model, turn: int) ->
 
 def _aimed(rng: np.random.Generator, theorem: str, subject: Subject) -> Subject:
     """The same with a class to aim at, one with several sequences if there is one."""
-    tokens, label = _sequences(subject)
+    tokens, label = sequences(subject)
     classes, sizes = np.unique(np.stack([tokens[:, -1], label], axis=1), axis=0, return_counts=True)
     at = int(rng.choice(len(classes), p=sizes**2 / (sizes**2).sum()))
     query, m = classes[at].tolist()
@@ -292,14 +295,15 @@ def mutated(rng: np.random.Generator, theorem: str, subject: Subject) -> Subject
 # One run of a theorem
 
 
-def _sequences(subject: Subject) -> tuple[np.ndarray, np.ndarray]:
+def sequences(subject: Subject) -> tuple[np.ndarray, np.ndarray]:
+    """All sequences of its task, and their labels."""
     k, v = subject.model.n_ctx, subject.model.d_vocab
     seed = subject.seed if subject.task == "random" else 0
-    return _sequences_of(subject.task, k, v, seed)
+    return _all_labelled(subject.task, k, v, seed)
 
 
 @cache
-def _sequences_of(task: str, k: int, v: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def _all_labelled(task: str, k: int, v: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """All sequences and their labels."""
     tokens = all_sequences(k, v)
     return tokens, make_task(our_kernel, task, k, v, seed).labels(tokens)
@@ -389,7 +393,16 @@ def _tables(kernel: ModuleType, subject: Subject, model: Model) -> Any:
     if subject.choices.loose is None:
         return tables
     seed, amount = subject.choices.loose
-    return widened(np.random.default_rng(seed), tables, amount)
+    rng = np.random.default_rng(seed)
+    if amount > 0:
+        return widened(rng, tables, amount)
+    some = amount * rng.random((2, *tables.weight_low.shape)) * rng.integers(
+        0, 2, (2, *tables.weight_low.shape)
+    )
+    return tables._replace(  # mantissas are below 2^29, so that twice as much is a mantissa too
+        weight_low=np.floor(tables.weight_low * (1 + some[0])).astype(np.int32),
+        weight_high=np.ceil(tables.weight_high * (1 - some[1])).astype(np.int32),
+    )
 
 
 def _sealed(kernel: ModuleType, tables: Any, semantics: str = "real") -> Any:
@@ -422,7 +435,7 @@ def false_proof(
     kernel: ModuleType, theorem: str, subject: Subject, model: Model, proved: Counts
 ) -> Violation | None:
     """The first class of which more is proved than is true, from tables that the kernel accepts."""
-    tokens, label = _sequences(subject)
+    tokens, label = sequences(subject)
     if model.d_vocab_out == 1:
         return None
     logits, error = float_logits(model, tokens)
@@ -466,7 +479,7 @@ class Edge(NamedTuple):
 
 def edge(theorem: str, subject: Subject) -> Edge | None:
     """None if there is nothing to aim at."""
-    tokens, label = _sequences(subject)
+    tokens, label = sequences(subject)
     m = subject.label
     members = (tokens[:, -1] == subject.query) & (label == m)
     wanted = subject.wanted
@@ -547,10 +560,12 @@ class Enemy:
     def __post_init__(self) -> None:
         """Begin with no model."""
         self.rng = np.random.default_rng(self.seed)
-        if self.theorem == "subcubic":  # asked once is enough; the kernel is a copy of our own
-            module: Any = sys.modules[f"{self.kernel.__name__}.theorems.subcubic"]
-            module.check_arithmetic()
-            module.check_arithmetic = lambda: None
+        # Asked once is enough, of a copy of the kernel at least.
+        for part in ("theorems.subcubic", "_tables"):
+            module: Any = sys.modules[f"{self.kernel.__name__}.{part}"]
+            if self.kernel is not our_kernel:
+                module.check_arithmetic()
+                module.check_arithmetic = lambda: None
 
     def climb(self, evaluations: int) -> Report:
         """Search until there is a false proof or the evaluations are spent."""
@@ -636,7 +651,7 @@ class Enemy:
         report.violation = self._false_proof(subject, model, proved)
         if theorem == "subcubic":
             report.strategies.add(tuple(map(str, subject.choices.strategy.values())))
-        tokens, label = _sequences(subject)
+        tokens, label = sequences(subject)
         right = margins(float_logits(model, tokens)[0], label) < 0
         for (q, m), count in proved.items():
             members = (tokens[:, -1] == q) & (label == m)
@@ -673,8 +688,11 @@ class Way(NamedTuple):
 
 WAYS = [
     Way(sums, n % 2 == 0, ("before", "after", "reciprocal")[n % 3], n % 4 > 0, n % 3 > 0)
-    for n, sums in enumerate(["matmul", "pairwise", "forward", "backward", "shuffled"] * 2)
+    for n, sums in enumerate(["matmul", "pairwise", "forward", "backward", "shuffled"])
 ]
+
+
+ADVERSARIES = [style for style in styles(8, seed=1) if style.adversary]
 
 
 def float32_margins(model: Model, tokens: np.ndarray, label: np.ndarray, way: Way) -> np.ndarray:
@@ -682,35 +700,41 @@ def float32_margins(model: Model, tokens: np.ndarray, label: np.ndarray, way: Wa
     single = np.float32
     W = {name: getattr(model, name).astype(single) for name in TENSORS}
 
-    def dot(a: np.ndarray, b: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
-        """Over the last axis of ``a`` and the first of ``b`` (``[..., n]`` and ``[n, m]``)."""
-        if way.sums == "matmul":
-            total = np.matmul(a, b)
-            return total if bias is None else total + bias
-        terms = np.moveaxis(a[..., :, None] * b, -2, 0)
-        if bias is not None:
-            extra = np.broadcast_to(bias, terms[0].shape)[None]
-            terms = np.concatenate([extra, terms] if way.bias_first else [terms, extra])
+    def added(terms: np.ndarray) -> np.ndarray:
+        """Over the last axis."""
         if way.sums == "pairwise":
-            return np.add.reduce(np.ascontiguousarray(np.moveaxis(terms, 0, -1)), axis=-1)
-        order = np.arange(len(terms))
+            return np.add.reduce(np.ascontiguousarray(terms), axis=-1)
+        order = np.arange(terms.shape[-1])
         if way.sums == "backward":
             order = order[::-1]
         if way.sums == "shuffled":
             order = np.random.default_rng(len(order)).permutation(order)
-        total = terms[order[0]]
+        total = terms[..., order[0]]
         for at in order[1:]:
-            total = total + terms[at]
+            total = total + terms[..., at]
         return total
+
+    def linear(rows: np.ndarray, weight: str, bias: str) -> np.ndarray:
+        if way.sums == "matmul":
+            return np.matmul(rows, W[weight]) + W[bias]
+        terms = rows[..., None, :] * W[weight].T
+        extra = np.broadcast_to(W[bias][:, None], (*terms.shape[:-1], 1))
+        both = [extra, terms] if way.bias_first else [terms, extra]
+        return added(np.concatenate(both, axis=-1))
+
+    def products(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """``[n, j, c]`` and ``[n, c]``, over the last axis of both."""
+        if way.sums == "matmul":
+            return np.matmul(a, b[:, :, None])[:, :, 0]
+        return added(a * b[:, None, :])
 
     with np.errstate(all="ignore"):
         sigma = single(float(model.score_divisor_squared) ** 0.5)
         residual = W["W_E"][tokens] + W["W_pos"]
-        query = dot(residual[:, -1], W["W_Q"], W["b_Q"])
+        query = linear(residual[:, -1], "W_Q", "b_Q")
         if way.scale == "before":
             query = query / sigma
-        key = dot(residual, W["W_K"], W["b_K"])
-        scores = np.stack([dot(k, q[:, None])[:, 0] for q, k in zip(query, key, strict=True)])
+        scores = products(linear(residual, "W_K", "b_K"), query)
         if way.scale == "after":
             scores = scores / sigma
         if way.scale == "reciprocal":
@@ -720,14 +744,13 @@ def float32_margins(model: Model, tokens: np.ndarray, label: np.ndarray, way: Wa
         covered = np.ones(len(tokens), bool)
         if not way.subtract:
             covered = (largest[:, 0] <= 80) & (largest[:, 0] >= -60)
-        value = dot(residual, W["W_V"], W["b_V"])
-        ones = np.ones((tokens.shape[1], 1), single)
-        total = dot(weights, ones)
+        value = np.moveaxis(linear(residual, "W_V", "b_V"), 1, 2)
+        total = added(weights)[:, None]
         if way.divide_first:
             weights = weights / total
-        z = np.stack([dot(w, v) for w, v in zip(weights, value, strict=True)])
+        z = products(value, weights)
         z = z if way.divide_first else z / total
-        logits = dot(residual[:, -1] + dot(z, W["W_O"], W["b_O"]), W["W_U"], W["b_U"])
+        logits = linear(residual[:, -1] + linear(z, "W_O", "b_O"), "W_U", "b_U")
     found = margins(logits.astype(np.float64), label)
     found[~covered] = np.nan
     return found
@@ -739,7 +762,7 @@ def worst_margins(model: Model, tokens: np.ndarray, label: np.ndarray) -> np.nda
     The adversary's (``float32_evaluations``) err in every operation by the most that rounding may.
     """
     found = [float32_margins(model, tokens, label, way) for way in WAYS]
-    for style in list(styles(8, seed=1))[1::2]:
+    for style in ADVERSARIES:
         found.append(margins(evaluate(model, tokens, label, style), label))
     stacked = np.stack(found)
     return np.where(np.isnan(stacked), -np.inf, stacked).max(axis=0)
@@ -758,6 +781,8 @@ class Float32Enemy(Enemy):
 
     def _sample(self) -> Subject:
         subject = super()._sample()
+        while subject.model.d_vocab**subject.model.n_ctx > 64:
+            subject = super()._sample()
         flat = replace(subject.choices, loose=None)
         return replace(_cancelling(self.rng, subject), flat=False, choices=flat)
 
@@ -765,7 +790,7 @@ class Float32Enemy(Enemy):
         real = edge(self.theorem, subject)
         if real is None:
             return None
-        tokens, label = _sequences(subject)
+        tokens, label = sequences(subject)
         members = (tokens[:, -1] == subject.query) & (label == subject.label)
         worst = np.sort(worst_margins(subject.raised(real.at), tokens, label)[members])
         further = float(worst[subject.wanted - 1])
@@ -780,7 +805,7 @@ class Float32Enemy(Enemy):
         return {(part.query, part.label): part.correct for part in proved.by_class}
 
     def _false_proof(self, subject: Subject, model: Model, proved: Counts) -> Violation | None:
-        tokens, label = _sequences(subject)
+        tokens, label = sequences(subject)
         right = worst_margins(model, tokens, label) < 0
         for q, m, count in _exceeding(proved, tokens, label, right):
             return Violation(self.theorem, subject, model, q, m, proved[q, m], count)
@@ -790,9 +815,7 @@ class Float32Enemy(Enemy):
 def _cancelling(rng: np.random.Generator, subject: Subject) -> Subject:
     """The same with large numbers that cancel, where rounding loses most digits."""
     weights = {name: getattr(subject.model, name).copy() for name in TENSORS}
-    own = {
-        name: _own(name, w, by_value=not subject.model.b_O[-1]) for name, w in weights.items()
-    }
+    own = {name: _own(name, w, by_value=not subject.model.b_O[-1]) for name, w in weights.items()}
     big = 2.0 ** float(rng.uniform(8, 20))
     match int(rng.integers(6)):
         case 0:

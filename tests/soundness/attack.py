@@ -9,7 +9,7 @@ import numpy as np
 
 from subcubic_witnesses import blank_subcubic_witness, random_subcubic_witness
 
-from . import laws, laws_of_float32, laws_of_parts
+from . import laws, laws_of_composition, laws_of_float32, laws_of_parts
 from .cases import imagined_cases, real_cases, subcubic_cases
 from .tasks import make_task
 from .witnesses import drawn_order, sealed, widened
@@ -31,6 +31,7 @@ def attack(
         laws.shifts,
         laws.rounding_of_integers,
         laws.balls,
+        laws_of_composition.compositions,
         laws.exponentials,
         laws.counting,
         laws.packing,

@@ -18,6 +18,7 @@ should catch them alone (each was tried or argued through):
 * ``moves`` that keep useless targets, ``_trim`` that keeps dead states: the same words, more work.
 """
 
+from .composition import COMPOSITION
 from .counting import COUNTING
 from .float32 import FLOAT32
 from .form import Mutant as Mutant
@@ -25,4 +26,4 @@ from .foundations import FOUNDATIONS
 from .shared_bounds import SHARED_BOUNDS
 from .subcubic import SUBCUBIC
 
-MUTANTS = (*COUNTING, *SHARED_BOUNDS, *SUBCUBIC, *FLOAT32, *FOUNDATIONS)
+MUTANTS = (*COUNTING, *SHARED_BOUNDS, *SUBCUBIC, *FLOAT32, *COMPOSITION, *FOUNDATIONS)
