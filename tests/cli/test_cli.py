@@ -139,7 +139,8 @@ def test_a_vacuous_bound_says_so_and_exits_0(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--semantics", "float32"], ["float32", "real"]),
+        (["--semantics", "float16"], ["float16", "real, float32"]),
+        (["--semantics", "float32", "--theorem", "subcubic"], ["subcubic", "float32", "additive"]),
         (["--theorem", "cubik"], ["cubik", "additive, brute-force", "windowed"]),
         (["--bins", "0"], ["bins = 0"]),
         (["--bins", "many"], ["many"]),

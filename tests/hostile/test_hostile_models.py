@@ -29,7 +29,7 @@ from soundness.attack import exceeded
 from soundness.truth import Count, Truth, arb_right_answers, exact_truth
 from subcubic_witnesses import blank_subcubic_witness
 
-from .subjects import VARIANTS, proof, witness_arrays
+from .subjects import THEOREMS, proof, witness_arrays
 
 
 def scaled(model: Model, factor: float, names: str) -> Model:
@@ -123,7 +123,7 @@ def bounds(kernel: ModuleType, model: Model) -> dict[str, Any]:
     own = kernel.Model(**vars(model))
     task = kernel.MaxOfK(own.n_ctx, own.d_vocab)
     found: dict[str, Any] = {}
-    for variant in VARIANTS:
+    for variant in THEOREMS:
         theorem = variant.partition(", ")[0]
         try:
             of: Any = own

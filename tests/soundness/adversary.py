@@ -396,8 +396,10 @@ def _tables(kernel: ModuleType, subject: Subject, model: Model) -> Any:
     rng = np.random.default_rng(seed)
     if amount > 0:
         return widened(rng, tables, amount)
-    some = amount * rng.random((2, *tables.weight_low.shape)) * rng.integers(
-        0, 2, (2, *tables.weight_low.shape)
+    some = (
+        amount
+        * rng.random((2, *tables.weight_low.shape))
+        * rng.integers(0, 2, (2, *tables.weight_low.shape))
     )
     return tables._replace(  # mantissas are below 2^29, so that twice as much is a mantissa too
         weight_low=np.floor(tables.weight_low * (1 + some[0])).astype(np.int32),

@@ -1,13 +1,14 @@
 """``compactproofs check``: does a certificate hold for this model?"""
 
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ..kernel import check as decide
-from ..kernel import load_model, parse_task, read_regular_file
+from ..kernel import load_model, no_tick, parse_task, read_regular_file
 from ..models import resolve_model
 from . import _output
 
@@ -18,6 +19,9 @@ def check(
     task: Annotated[
         str | None, typer.Option(help="Refuse a certificate about any other task.")
     ] = None,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="Print nothing if it holds; the exit status says it.")
+    ] = False,
     json: Annotated[bool, _output.Json] = False,
 ) -> None:
     """Check a certificate against a model: exit 0 if it holds, 1 if not, 2 if it does not apply."""
@@ -25,7 +29,7 @@ def check(
     data = read_regular_file(certificate)
     network = load_model(resolve_model(model))
     goal = None if task is None else parse_task(task, parts=True)
-    with _output.progress("checking") as tick:
+    with nullcontext(no_tick) if quiet else _output.progress("checking") as tick:
         verdict = decide(data, network, goal, tick)
     seconds = time.perf_counter() - began
     if json:
@@ -39,7 +43,7 @@ def check(
                 "seconds_check": round(seconds, 3),
             }
         )
-    elif verdict.valid and verdict.claim is not None:
+    elif verdict.valid and verdict.claim is not None and not quiet:
         rows = {"outcome": f"{verdict.outcome.name}: {verdict.reason}"}
         rows |= _output.describe(verdict.claim)
         rows["seconds"] = f"{seconds:.2f} to check"

@@ -290,7 +290,7 @@ class PartOfTask(Task):
         """As ``max:k=4,v=64,q=0-31``."""
         return f"{self._whole.name},q={self._queries[0]}-{self._queries[-1]}"
 
-    @property
+    @cached_property
     def automaton(self) -> LabelAutomaton:
         """That of the whole task."""
         return self._whole.automaton
