@@ -427,6 +427,7 @@ def read_certificate(data: bytes) -> Certificate:
     plain = canonical({name: value for name, value in claim.items() if name != "digest"})
     digest = hashlib.sha256(f"compactproofs certificate {FORMAT}\n{plain}".encode())
     for name in sorted(tensors):
+        need(name.isascii(), "a tensor has a name that no tensor has")
         digest.update(f"\n{name} {tensors[name].dtype} {list(tensors[name].shape)}\n".encode())
         digest.update(tensors[name].data)
     need(digest.hexdigest() == claim["digest"], "its digest does not match: damaged or edited")

@@ -106,7 +106,7 @@ _REFINABLE = 1 << 17  # v^2 k: beyond, the seconds do not suffice for every clas
 
 def refining(k: int) -> float:
     """Seconds that refining is given: 30, more where sequences are longer than 10 tokens."""
-    return 30 * max(1, k / 10)
+    return 30.0 * max(1.0, k / 10)
 
 
 _CUBIC = _strategy("cubic", "cubic")

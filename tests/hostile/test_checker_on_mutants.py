@@ -34,8 +34,6 @@ def disagreement(s: Subject, model: checker.Model, data: bytes) -> str | None:
     ours = s.kernel.check(data, s.model, s.task)
     try:
         theirs = checker.decide(data, model, s.task.name)
-    except UnicodeEncodeError:
-        return None  # FAILING NOW: see the last test here, and take this away with its mark
     except Exception as error:
         return f"the checker raised {type(error).__name__}: {error!s:.200}"
     if not theirs.reason.isprintable():
@@ -81,7 +79,6 @@ def test_every_certificate_that_is_spoilt_was_good_for_both(plain: ModuleType) -
     assert outcomes == {"PROVED", "VACUOUS", "UNSUPPORTED"}
 
 
-@pytest.mark.xfail(strict=True, reason="bug: the checker's digest cannot encode such a name")
 def test_a_tensor_named_by_half_a_character_gets_a_verdict_from_both(plain: ModuleType) -> None:
     s = subject(plain, "one token", "cubic")
     data = signed(s.claim, s.entries | {"\ud800": s.entries["grid"]})

@@ -270,10 +270,11 @@ def test_a_refused_tensor_is_named(
 
 def test_config_and_tensors_must_fit(tmp_path: Path) -> None:
     for name in ("d_model", "d_head", "d_vocab", "n_ctx", "d_vocab_out"):
-        for other in (CONFIG[name] + 1, 10**12):
-            message = refusal(write_model(tmp_path, TENSORS, CONFIG | {name: other}))
-            assert "but config.json makes it" in message
-            assert str(other) in message
+        message = refusal(write_model(tmp_path, TENSORS, CONFIG | {name: CONFIG[name] + 1}))
+        assert "but config.json makes it" in message
+        assert str(CONFIG[name] + 1) in message
+        message = refusal(write_model(tmp_path, TENSORS, CONFIG | {name: 10**12}))
+        assert "this version reads up to" in message
 
 
 # Bytes.
@@ -420,7 +421,6 @@ def test_a_config_in_other_letters_is_refused(text: str | bytes, tmp_path: Path)
     assert "config.json" in str(caught.value) and str(caught.value).isprintable()
 
 
-@pytest.mark.xfail(strict=True, reason="bug: json.loads guesses the encoding of bytes")
 @pytest.mark.parametrize(
     "text",
     [
@@ -435,7 +435,6 @@ def test_a_config_that_is_not_plain_utf_8_is_refused(text: bytes, tmp_path: Path
     refusal(write_model(tmp_path, TENSORS, text))
 
 
-@pytest.mark.xfail(strict=True, reason="bug: messages quote a config's values whole")
 @pytest.mark.parametrize("field", ["surprise", "clip_qkv", "n_ctx", "d_vocab_out"])
 def test_what_a_config_holds_is_not_quoted_whole(field: str, tmp_path: Path) -> None:
     refusal(write_model(tmp_path, TENSORS, CONFIG | {field: "x" * 1_000_000}))

@@ -247,19 +247,15 @@ def test_any_text_is_a_task_or_refused_in_one_line(text: str, parts: bool) -> No
     assert task.total == len(task.queries) * task.v ** (task.k - 1) and task.total >= 1
 
 
-# FAILING NOW: the safetensors library's own messages quote a type as it stands in the file, and
-# nothing limits how much of a file a reason quotes.
 DECEPTIVE = ["I\n32", "I\x1b[2J", "I\u202e32", "I\x7f2"]
 
 
-@pytest.mark.xfail(strict=True, reason="bug: a type in the header is quoted as it stands")
 @pytest.mark.parametrize("kind", DECEPTIVE)
 def test_reasons_are_one_printable_line(kind: str, tmp_path: Path) -> None:
     spoilt = {"grid": GOOD.entries["grid"]._replace(kind=kind)}
     assert check(signed(GOOD.claim, GOOD.entries | spoilt), GOOD.model).reason.isprintable()
 
 
-@pytest.mark.xfail(strict=True, reason="bug: a type in the header is quoted as it stands")
 @pytest.mark.parametrize("kind", DECEPTIVE)
 def test_refusals_of_a_model_are_one_printable_line(kind: str, tmp_path: Path) -> None:
     header = {"embed.W_E": {"dtype": kind, "shape": [1], "data_offsets": [0, 4]}}
@@ -268,7 +264,6 @@ def test_refusals_of_a_model_are_one_printable_line(kind: str, tmp_path: Path) -
     assert str(caught.value).isprintable()
 
 
-@pytest.mark.xfail(strict=True, reason="bug: reasons quote as much as the file holds")
 @pytest.mark.parametrize("field", ["bound", "format", "x" * 100_000])
 def test_reasons_are_short(field: str) -> None:
     changed = GOOD.claim | {field: "x" * 100_000}

@@ -30,7 +30,9 @@ from compactproofs.kernel.theorems._direct_path import DIRECT_PATHS
 from compactproofs.kernel.theorems.subcubic import AVERAGINGS
 from random_models import float32, max_like_model, model_of
 
+from .copies import Edit
 from .float32_evaluations import evaluate, styles
+from .mutants import MUTANTS
 from .tasks import make_task, task_names
 from .truth import all_sequences, float_logits, margins, right_answers
 from .witnesses import drawn_order, widened
@@ -819,7 +821,7 @@ def _cancelling(rng: np.random.Generator, subject: Subject) -> Subject:
     weights = {name: getattr(subject.model, name).copy() for name in TENSORS}
     own = {name: _own(name, w, by_value=not subject.model.b_O[-1]) for name, w in weights.items()}
     big = 2.0 ** float(rng.uniform(8, 20))
-    match int(rng.integers(6)):
+    match int(rng.integers(8)):
         case 0:
             own["b_K"] += big
         case 1:
@@ -833,8 +835,93 @@ def _cancelling(rng: np.random.Generator, subject: Subject) -> Subject:
                 own[name] -= float32(own[name].mean(axis=0))
         case 4:
             own["b_Q"] += big / 64
+        case 5 | 6:  # all logits share what the residual stream holds, or the head adds
+            own["W_U"] += big * rng.normal(size=(len(own["W_U"]), 1))
         case _:
             own["W_V"] *= big / 64
             own["b_O"] -= float32((own["W_E"][0] @ own["W_V"]) @ own["W_O"])
     changed: dict[str, Any] = {name: float32(w) for name, w in weights.items()}
     return replace(subject, model=replace(subject.model, **changed))
+
+
+# What the enemy must find out
+
+
+class Defect(NamedTuple):
+    """An unsound kernel, and how long a search may take to show it."""
+
+    theorem: str
+    breaks: str
+    edits: tuple[Edit, ...]
+    seed: int
+    """Of the first search; each later one adds 1."""
+    evaluations: int = 800
+    part: str | None = None
+
+    def __str__(self) -> str:
+        """For the names of tests."""
+        return f"{self.theorem}: {self.breaks}"
+
+
+def _listed(theorem: str, file: str, breaks: str, seed: int, **settings: Any) -> Defect:
+    """One of ``mutants``."""
+    edits = [m.edits for m in MUTANTS if m.edits[0].file == file and m.breaks == breaks]
+    if len(edits) != 1:
+        raise ValueError(f"{len(edits)} mutants of {file} break: {breaks}")
+    return Defect(theorem, breaks, edits[0], seed, **settings)
+
+
+def _heaviest(theorem: str, file: str, old: str, new: str, seed: int) -> Defect:
+    breaks = "upper weight for negative brackets too"
+    return Defect(theorem, breaks, (Edit(file, old, new),), seed)
+
+
+EXACT = "exact_EQKE+max_diff_exact"
+DEFECTS = (
+    _listed("brute-force", "_margins.py", "upper weight for negative brackets too", 1),
+    _listed("additive", "_slack.py", "ties called right", 1),
+    _listed("additive", "_margins.py", "upper weight for negative brackets too", 2),
+    _listed("windowed", "theorems/windowed.py", "weights of the label's products swapped", 1),
+    _heaviest(
+        "collapsed-cubic",
+        "theorems/collapsed.py",
+        "weight = Counted.of(np.where(bracket >= 0, high, low), self._ledger)",
+        "weight = Counted.of(high + 0 * bracket, self._ledger)",
+        3,
+    ),
+    _listed("collapsed-subcubic", "theorems/collapsed.py", "far weight of the wrong end", 1),
+    _heaviest(
+        "cubic",
+        "theorems/cubic.py",
+        "np.where(bracket >= 0, weight_high, weight_low)",
+        "weight_high + 0 * bracket",
+        3,
+    ),
+    _listed(
+        "subcubic",
+        "theorems/subcubic.py",
+        "the other end where either may be worst",
+        1,
+        part=EXACT,
+    ),
+    _listed("subcubic", "theorems/subcubic.py", "W from the largest gap", 2, part=EXACT),
+)
+"""Subtle ones, that random sampling of the same length seldom finds (``benchmarks``)."""
+
+FLOAT32_DEFECTS = (
+    _listed("brute-force", "_float32.py", "no room for exp", 1, evaluations=250),
+    _listed("brute-force", "_float32.py", "the direct path is exact", 0, evaluations=250),
+    _listed("brute-force", "_float32.py", "b_U is exact", 0, evaluations=250),
+)
+
+
+def hunt(kernel: ModuleType, defect: Defect, searches: int = 6) -> tuple[Violation | None, int]:
+    """A false proof by a defective kernel, and the evaluations that it took."""
+    kind = Float32Enemy if defect in FLOAT32_DEFECTS else Enemy
+    spent = 0
+    for seed in range(defect.seed, defect.seed + searches):
+        report = kind(kernel, defect.theorem, seed, defect.part).climb(defect.evaluations)
+        spent += report.evaluations
+        if report.violation is not None:
+            return report.violation, spent
+    return None, spent

@@ -4,8 +4,6 @@ The kernel withstands the same search, of the same length, in which a small defe
 ``benchmarks/adversarial.py`` searches for minutes and says how random sampling fares beside it.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
@@ -26,6 +24,7 @@ from .adversary import (
     Enemy,
     Float32Enemy,
     Subject,
+    hunt,
     sequences,
 )
 from .copies import kernel_copy
@@ -33,12 +32,6 @@ from .ideals import IDEALS, Between, ideal_counts
 from .truth import float_logits, margins, right_answers
 
 EVALUATIONS = 350
-
-
-@contextmanager
-def defective(defect: Defect, folder: Path) -> Iterator[ModuleType]:
-    with kernel_copy(folder, defect.edits) as kernel:
-        yield kernel
 
 
 class Compared(NamedTuple):
@@ -102,11 +95,10 @@ def test_no_strategy_of_the_subcubic_family_overrates_a_class(plain: ModuleType)
         assert {strategy[place] for strategy in report.strategies} == set(parts)
 
 
-@pytest.mark.parametrize("defect", DEFECTS, ids=str)
+@pytest.mark.parametrize("defect", (*DEFECTS, *FLOAT32_DEFECTS), ids=str)
 def test_the_enemy_finds_out(defect: Defect, tmp_path: Path) -> None:
-    with defective(defect, tmp_path) as kernel:
-        enemy = Enemy(kernel, defect.theorem, defect.seed, defect.part)
-        violation = enemy.climb(defect.evaluations).violation
+    with kernel_copy(tmp_path, defect.edits) as kernel:
+        violation, _ = hunt(kernel, defect)
     assert violation is not None
     assert violation.proved > violation.true
 
@@ -115,10 +107,3 @@ def test_no_float32_evaluation_gets_wrong_what_is_certified(plain: ModuleType) -
     enemy = Float32Enemy(plain, "brute-force", seed=1)
     assert enemy.climb(150).violation is None
     assert enemy.share > 0.1  # of the room that the theorem leaves, some evaluation needs so much
-
-
-@pytest.mark.parametrize("defect", FLOAT32_DEFECTS, ids=str)
-def test_some_float32_evaluation_finds_out(defect: Defect, tmp_path: Path) -> None:
-    with defective(defect, tmp_path) as kernel:
-        enemy = Float32Enemy(kernel, defect.theorem, defect.seed)
-        assert enemy.climb(defect.evaluations).violation is not None

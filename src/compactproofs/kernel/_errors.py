@@ -1,8 +1,23 @@
 """What can go wrong, one line each: the input, the value seen, the way out."""
 
+from typing import Final
+
+_KEPT: Final = 400
+
+
+def one_line(message: str) -> str:
+    """A message that may quote a hostile file: one printable line, its middle cut if it is long."""
+    if len(message) > 2 * _KEPT:
+        message = f"{message[:_KEPT]}...{message[-_KEPT:]}"
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in message)
+
 
 class UserError(Exception):
     """Misuse, in one line that a user can act on; the CLI prints it and exits with 2."""
+
+    def __init__(self, message: str) -> None:
+        """Keep the message as one printable line."""
+        super().__init__(one_line(message))
 
 
 class ModelError(UserError):

@@ -9,9 +9,10 @@ MAX_BYTES: Final = 1 << 30
 """Larger files are refused unread; no model or certificate that this version handles is."""
 
 
-def read_regular_file(path: Path) -> bytes:
+def read_regular_file(path: Path, limit: int = MAX_BYTES) -> bytes:
     """The bytes of a regular file; raises OSError in one line that names it.
 
+    limit: the most bytes that such a file can have; a longer one is refused unread.
     Never waits for a pipe, never reads a device: what is not a regular file is refused.
     """
     try:
@@ -20,10 +21,10 @@ def read_regular_file(path: Path) -> bytes:
             found = os.fstat(descriptor)
             if not stat.S_ISREG(found.st_mode):
                 raise ValueError("not a regular file")
-            if found.st_size > MAX_BYTES:
-                raise ValueError(f"larger than {MAX_BYTES} bytes, which no such file is")
+            if found.st_size > limit:
+                raise ValueError(f"larger than {limit} bytes, which no such file is")
             with os.fdopen(descriptor, "rb", closefd=False) as file:
-                return file.read(MAX_BYTES)
+                return file.read(limit)
         finally:
             os.close(descriptor)
     except (OSError, ValueError) as error:  # ValueError: also a null byte in the name

@@ -26,6 +26,9 @@ MANTISSA_LIMIT: Final = 1 << 30
 _EXPONENT_LIMIT: Final = 1 << 22
 _GRID_LIMIT: Final = 900
 
+_MAX_DOUBTS: Final = 1 << 16
+"""Entries that Arb is asked about; an honest prover leaves hardly any (see ``_MARGIN``)."""
+
 # The prover rounds this far beyond its own enclosure, in units of the last place: the enclosure
 # that another machine computes, a little wider or shifted, still fits in.
 _MARGIN: Final = 0.125
@@ -174,6 +177,11 @@ def verify_tables(model: Model, claimed: IntegerTables, semantics: str = "real")
     ledger = Ledger()
     tables = enclose_tables(model, ledger, semantics)
     doubtful = _not_enclosed(tables, claimed, ledger)
+    if sum(int(entries.sum()) for entries in doubtful.values()) > _MAX_DOUBTS:
+        raise RejectedError(
+            "the tables do not enclose the model's numbers: more than "
+            f"{_MAX_DOUBTS} entries stick out of the float64 enclosures"
+        )
     for bits in (128, 512):
         if not any(entries.any() for entries in doubtful.values()):
             break

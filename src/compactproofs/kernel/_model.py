@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from math import prod
 from pathlib import Path
 from typing import Any, final
 
@@ -18,9 +19,13 @@ import numpy as np
 from jaxtyping import Float64
 
 from ._errors import ModelError
-from ._files import read_regular_file
+from ._files import MAX_BYTES, read_regular_file
 from ._frozen import frozen
 from ._safetensors import DamagedError, RawTensor, decode_floats, read_json, read_tensors
+
+_MAX_CONFIG = 1 << 20  # bytes
+_MAX_WEIGHTS = 1 << 24
+_MAX_HEADER = 1 << 24  # bytes; more than a header may have
 
 _SIZES = ("n_layers", "n_heads", "d_model", "d_head", "d_vocab", "n_ctx")
 _CHOICES = ("attn_only", "normalization_type")  # TransformerLens's defaults are not ours
@@ -170,16 +175,24 @@ def load_model(path: str | os.PathLike[str]) -> Model:
     directory = Path(path)
     config = _load_config(directory / "config.json")
     file = directory / "model.safetensors"
+    weights = sum(prod(shape) for shape in _shapes(config).values())
+    if weights > _MAX_WEIGHTS:
+        raise ModelError(
+            f"{directory / 'config.json'}: a model of {weights} weights; this version reads up to "
+            f"{_MAX_WEIGHTS}"
+        )
     try:
-        stored, _ = read_tensors(_read(file))
+        # At most 8 bytes a number; TransformerLens 3 stores a mask of n_ctx^2 besides.
+        limit = 8 * (weights + config["n_ctx"] ** 2) + _MAX_HEADER
+        stored, _ = read_tensors(_read(file, min(limit, MAX_BYTES)))
     except DamagedError as error:
         raise ModelError(f"{file}: {error}") from None
     return _assemble(config, stored, directory, file)
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, limit: int) -> bytes:
     try:
-        return read_regular_file(path)
+        return read_regular_file(path, limit)
     except OSError as error:
         raise ModelError(
             f"{error}; a model is a directory with config.json and model.safetensors"
@@ -188,7 +201,7 @@ def _read(path: Path) -> bytes:
 
 def _load_config(path: Path) -> dict[str, Any]:
     try:
-        config = read_json(_read(path))
+        config = read_json(_read(path, _MAX_CONFIG))
     except DamagedError as error:
         raise ModelError(f"{path}: {error}") from None
     if not isinstance(config, dict):

@@ -12,6 +12,8 @@ import numpy as np
 import safetensors
 from jaxtyping import Float64, Integer
 
+from ._errors import one_line
+
 _MAX_HEADER = 10_000_000
 
 
@@ -26,10 +28,16 @@ class RawTensor(NamedTuple):
 class DamagedError(Exception):
     """The bytes are not one well-formed file; the message says what is wrong, without a name."""
 
+    def __init__(self, message: str) -> None:
+        """Keep the message as one printable line."""
+        super().__init__(one_line(message))
+
 
 def read_json(text: str | bytes) -> Any:
-    """Parse JSON strictly: no duplicate keys, no NaN or infinity, no bottomless nesting."""
+    """Parse JSON strictly: UTF-8, no duplicate keys, no NaN, infinity or bottomless nesting."""
     try:
+        if isinstance(text, bytes):  # json would guess among encodings
+            text = text.decode("utf-8")
         return json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
     except RecursionError:
         raise DamagedError("JSON nested too deeply") from None

@@ -40,7 +40,11 @@ def scaled_down(
 
 
 def in_units_up(number: Float64[np.ndarray, "..."], unit: int) -> Int64[np.ndarray, "..."]:
-    """``ceil(number 2^-unit)``, for results below 2^62."""
+    """``ceil(number 2^-unit)``, for results below 2^62; a number below 2^-1074 units counts as 0.
+
+    Sums of fewer than 2^1000 such numbers are compared with 0 as whole numbers of units: what a
+    number this small could add decides nothing.
+    """
     return _integers(np.ceil(np.ldexp(number, -unit)))
 
 
