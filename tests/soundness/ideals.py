@@ -86,10 +86,12 @@ class Case(NamedTuple):
         return self.near(h[q, x] - h[q, m] + o[:, :, x] - o[:, :, m, None])
 
     def tolerance(self) -> float:
-        """How far a sum may be off before it counts."""
+        """How far a sum may be off before it counts.
+
+        A class is counted in one unit, which the heaviest token decides, in a word or not.
+        """
         w = self.tables.w[:, self.q]
-        heaviest = max(w[-1, self.q], w[:-1][:, self.tokens].max(initial=0.0))
-        return TOLERANCE * len(w) * float(heaviest) * self.tables.size
+        return TOLERANCE * len(w) * max(w[-1, self.q], w[:-1].max(initial=0.0)) * self.tables.size
 
 
 def slack_count(case: Case, y: np.ndarray, bins: int, way: int, units: float = 1.0) -> int:
@@ -169,7 +171,8 @@ def windowed(case: Case, choices: Choices, way: int) -> int:
     if far >= 0:
         shared = T[:-1, : far + 1].max(axis=1)[:, case.wrong_outputs]
         shared = shared - T[:-1, : far + 1, case.m].min(axis=1)[:, None]
-        y = np.concatenate([np.where((np.arange(y.shape[1]) <= far)[:, None], shared[:, None], y[:-1]), y[-1:]])  # fmt: skip
+        is_far = (np.arange(y.shape[1]) <= far)[:, None]
+        y = np.concatenate([np.where(is_far, shared[:, None], y[:-1]), y[-1:]])
     return len(case.words) - slack_count(case, y, choices.bins, way, units=4)
 
 
