@@ -14,6 +14,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from compactproofs.models import resolve_model
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
-from soundness.float32_evaluations import evaluate, right, styles  # noqa: E402
+evaluations: Any = import_module("soundness.float32_evaluations")
 
 RESULTS = ROOT / "benchmarks" / "results" / "float32.json"
 PAGE = ROOT / "docs" / "float32.md"
@@ -186,9 +187,11 @@ def attack(name: str, share: float) -> dict[str, Any]:
     near_evaluated = near_wrong = near_broken = 0
     ever_wrong = np.zeros(len(near), dtype=bool)
     always_wrong = np.ones(len(near), dtype=bool)
-    for style in styles(STYLES, seed=3):
+    for style in evaluations.styles(STYLES, seed=3):
         for rows in np.array_split(np.arange(len(near)), max(1, len(near) // 2000)):
-            found = right(evaluate(model, near[rows], label[rows], style), label[rows])
+            found = evaluations.right(
+                evaluations.evaluate(model, near[rows], label[rows], style), label[rows]
+            )
             ever_wrong[rows] |= ~found
             always_wrong[rows] &= ~found
             near_evaluated += len(rows)

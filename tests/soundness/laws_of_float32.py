@@ -79,6 +79,11 @@ def _rounding_matters(rng: np.random.Generator, n: int) -> Model:
     return model_of(Fraction(1), **weights)
 
 
+def _always(found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which sequences are right in every evaluation ``[evaluations, n]``, and which in none."""
+    return np.asarray(found.all(axis=0)), np.asarray((~found).all(axis=0))
+
+
 @cache
 def float32_cases() -> tuple[Float32Case, ...]:
     """Models whose own answers are the labels, by themselves and under every evaluation."""
@@ -96,9 +101,7 @@ def float32_cases() -> tuple[Float32Case, ...]:
                 for style in styles(EVALUATIONS, seed=n)
             ]
         )
-        cases.append(
-            Float32Case(name, model, tokens, label, found.all(axis=0), (~found).all(axis=0))
-        )
+        cases.append(Float32Case(name, model, tokens, label, *_always(found)))
     return tuple(cases)
 
 
@@ -182,11 +185,7 @@ def _like_max() -> tuple[Float32Case, ...]:
         found = np.stack(
             [right(evaluate(model, tokens, label, s), label) for s in styles(EVALUATIONS, seed=n)]
         )
-        cases.append(
-            Float32Case(
-                f"like max {n}", model, tokens, label, found.all(axis=0), (~found).all(axis=0)
-            )
-        )
+        cases.append(Float32Case(f"like max {n}", model, tokens, label, *_always(found)))
     return tuple(cases)
 
 

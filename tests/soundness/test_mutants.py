@@ -7,16 +7,10 @@ from .attack import attack, of_float32, of_subcubic
 from .copies import kernel_copy
 from .mutants import MUTANTS, Mutant
 
-WEAK_SPOTS = dict.fromkeys(
-    (
-        "theorems/subcubic.py",
-        "theorems/_position_mass.py",
-        "theorems/_row_spread.py",
-        "theorems/_direct_path.py",
-        "theorems/_attention_error.py",
-    ),
-    of_subcubic,
-) | dict.fromkeys(("_float32.py", "_tables_arb.py"), of_float32)
+LOW_RANK = "subcubic _position_mass _row_spread _direct_path _attention_error".split()
+WEAK_SPOTS = {f"theorems/{name}.py": of_subcubic for name in LOW_RANK} | {
+    f"{name}.py": of_float32 for name in ("_float32", "_tables_arb")
+}
 """Where a defect of a file shows soonest."""
 
 
