@@ -43,6 +43,7 @@ TENSORS = ("W_E", "W_pos", "W_Q", "W_K", "W_V", "W_O", "W_U", "b_Q", "b_K", "b_V
 SIZES = [
     (k, v) for k in (1, 2, 2, 3, 3, 3, 4, 4) for v in (2, 3, 3, 4, 4, 5) if v**k <= 256
 ]  # fmt: skip
+WIDE = "wide weights"
 STRATEGIES: list[dict[str, int | str]] = [
     {"direct": direct, "averaging": averaging, "attention_error": error}
     for direct in DIRECT_PATHS
@@ -118,7 +119,7 @@ class Violation(NamedTuple):
 def sample(rng: np.random.Generator, theorem: str, turn: int, part: str | None = None) -> Subject:
     """Any small model: biases, cancelling parts, saturated or no attention, outputs to spare.
 
-    part: one that the strategy of ``subcubic`` must have.
+    part: one that the strategy of ``subcubic`` must have; ``WIDE`` for wide tables of weights.
     """
     k, v = SIZES[int(rng.integers(len(SIZES)))]
     flat = bool(theorem != "subcubic" and rng.random() < 0.25)
@@ -131,7 +132,10 @@ def sample(rng: np.random.Generator, theorem: str, turn: int, part: str | None =
     chosen = _choices(rng, theorem, model, turn)
     chosen = replace(chosen, loose=None) if flat else chosen
     subject = Subject(model, task, turn, flat, 0, 0, 1, chosen)
-    if part is not None:
+    if part == WIDE:
+        chosen = replace(subject.choices, loose=(turn, -float(rng.choice([0.3, 1.0]))))
+        subject = replace(subject, flat=False, choices=chosen)
+    elif part is not None:
         having = [one for one in STRATEGIES if part in one.values()]
         chosen = replace(subject.choices, strategy=having[37 * turn % len(having)])
         subject = replace(subject, choices=chosen)

@@ -1,0 +1,58 @@
+"""The benchmark of float32 evaluations, by numpy and torch: small, and able to find a liar."""
+
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import compactproofs as cp
+from compactproofs.models import resolve_model
+
+pytest.importorskip("torch", reason="evaluations by torch")
+
+
+def _load(path: Path) -> Any:
+    spec = spec_from_file_location(f"{path.stem}_benchmark", path)
+    if spec is None or spec.loader is None:
+        raise ImportError(str(path))
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+benchmark = _load(Path(__file__).parents[2] / "benchmarks" / "float32.py")
+MODEL = cp.load_model(resolve_model("max-of-4-undertrained"))
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An undertrained model in the place of a good one: more sequences near a tie."""
+    monkeypatch.setattr(
+        benchmark, "resolve_model", lambda _: resolve_model("max-of-4-undertrained")
+    )
+    monkeypatch.setattr(benchmark, "STYLES", 6)
+
+
+def test_no_evaluation_gets_a_certified_sequence_wrong(small: None) -> None:
+    found = benchmark.attack("max-of-4", 0.001)
+    assert found["certified_and_wrong"] == 0
+    assert found["evaluated"] > 40_000 and found["wrong"] > 100
+    assert found["near_ties_certified"] > 50
+
+
+def test_a_proof_that_certified_everything_would_be_found_out(
+    small: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(benchmark.Certified, "__call__", lambda _, t: np.ones(len(t), dtype=bool))
+    assert benchmark.attack("max-of-4", 0.001)["certified_and_wrong"] > 100
+
+
+def test_the_evaluations_agree_up_to_rounding() -> None:
+    tokens = np.random.default_rng(0).integers(64, size=(500, 4))
+    ways = [logits(tokens) for _, logits in benchmark.evaluators(MODEL)]
+    for one in ways:
+        assert one.dtype == np.float32
+        assert np.abs(one - ways[0]).max() < 1e-3
+    assert any((one != ways[0]).any() for one in ways[1:])
