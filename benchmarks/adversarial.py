@@ -104,11 +104,12 @@ def attacked(kernel: ModuleType, theorem: str, float32: bool, seconds: float) ->
 
 def against_defects(folder: Path, seconds: float) -> list[dict[str, Any]]:
     """How many evaluations the search and random sampling take to find each defect; None: more."""
-    every = (*adversary.DEFECTS, *adversary.FLOAT32_DEFECTS)
+    every = (*adversary.DEFECTS, *adversary.HARD_DEFECTS, *adversary.FLOAT32_DEFECTS)
     rows = []
     for n, defect in enumerate(every):
         ends = time.monotonic() + seconds / len(every)
-        kind = adversary.Enemy if defect in adversary.DEFECTS else adversary.Float32Enemy
+        float32 = defect in adversary.FLOAT32_DEFECTS
+        kind = adversary.Float32Enemy if float32 else adversary.Enemy
         taken: dict[str, list[int | None]] = {"search": [], "random": []}
         with kernel_copy(folder / str(n), defect.edits) as kernel:
             for seed in range(2000, 2000 + MAX_SEEDS):

@@ -96,6 +96,7 @@ class Subject:
     def raised(self, by: float) -> Model:
         """The model with the label's logits raised, to 48 bits."""
         W_U = self.model.W_U.copy()
+        by += float(W_U[-2:, self.label].sum())
         W_U[-2, self.label] = float32(np.array(by))
         W_U[-1, self.label] = float32(np.array(by - W_U[-2, self.label]))
         return replace(self.model, W_U=W_U)
@@ -494,23 +495,42 @@ class Edge(NamedTuple):
     which there is nothing to prove do not seem tight."""
 
 
-def edge(theorem: str, subject: Subject) -> Edge | None:
-    """None if there is nothing to aim at."""
+class Aim(NamedTuple):
+    """Sequences of which something is to be proved."""
+
+    query: int
+    label: int
+    wanted: int
+    """See ``Subject``."""
+    members: np.ndarray
+    """Which sequences they are."""
+    number: int
+    """How many of them."""
+
+
+def aims(theorem: str, subject: Subject, proved: Counts, certified: Any) -> Iterator[Aim]:
+    """Every class of which something is proved; for ``subcubic``, every certified set."""
     tokens, label = sequences(subject)
-    m = subject.label
-    members = (tokens[:, -1] == subject.query) & (label == m)
-    wanted = subject.wanted
+    for (q, m), number in proved.items():
+        if theorem == "subcubic":
+            for n in np.flatnonzero(certified[q, m]).tolist():
+                yield aim(theorem, subject, q, m, n)
+        elif number:
+            yield Aim(q, m, number, (tokens[:, -1] == q) & (label == m), number)
+
+
+def aim(theorem: str, subject: Subject, query: int, label: int, wanted: int) -> Aim:
+    """One class or set."""
+    tokens, labels = sequences(subject)
+    members = (tokens[:, -1] == query) & (labels == label)
+    number = wanted
     if theorem == "subcubic":
-        smaller = np.where(tokens < m, tokens, -1)
-        gap = int(subject.choices.gap[subject.query, m, wanted])
-        members &= ((tokens < m).sum(axis=1) == wanted) & (smaller.max(axis=1) <= m - gap)
-        wanted = int(members.sum())
-    if not wanted or subject.model.d_vocab_out == 1:
-        return None
-    margin = np.sort(margins(float_logits(subject.model, tokens)[0], label)[members])
-    unit = float(margin[-1] - margin[0])
-    large = 2.0**-20 * float(np.abs(margin).max())
-    return Edge(float(margin[wanted - 1]), unit) if unit > large else None
+        smaller = np.where(tokens < label, tokens, -1)
+        gap = int(subject.choices.gap[query, label, wanted])
+        far = label - gap if wanted else -1  # without smaller tokens no gap matters
+        members &= ((tokens < label).sum(axis=1) == wanted) & (smaller.max(axis=1) <= far)
+        number = int(members.sum())
+    return Aim(query, label, wanted, members, number)
 
 
 class Member(NamedTuple):
@@ -559,17 +579,6 @@ BELOW = (0.0, 2.0**-28, 2.0**-20, 2.0**-10, 2.0**-7, 2.0**-4, 2.0**-2)
 """How far below 0 a strike is aimed."""
 
 
-@contextmanager
-def _arithmetic_checked_once(kernel: ModuleType) -> Iterator[None]:
-    """Asking whether the machine can add, at every run, would take half the time."""
-    modules = [sys.modules[f"{kernel.__name__}.{p}"] for p in ("theorems.subcubic", "_tables")]
-    kernel._enclosure.check_arithmetic()
-    with ExitStack() as stack:
-        for module in modules:
-            stack.enter_context(patch.object(module, "check_arithmetic", lambda: None))
-        yield
-
-
 @dataclass
 class Enemy:
     """A search for a false proof of one theorem."""
@@ -580,19 +589,18 @@ class Enemy:
     part: str | None = None
     """Of the strategy, for ``subcubic``."""
     visit: Visit | None = None
-    first_gaps: tuple[float, ...] = (0.5, 8.0)
-    """Tried one after the other for a new model."""
     report: Report = field(default_factory=Report)
     pool: list[Member] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Begin with no model."""
         self.rng = np.random.default_rng(self.seed)
+        self.certified: Any = None
 
     def climb(self, evaluations: int) -> Report:
         """Search until there is a false proof or the evaluations are spent."""
         report = self.report
-        with _arithmetic_checked_once(self.kernel):
+        with self._prepared():
             while report.evaluations < evaluations and report.violation is None:
                 if not self.pool or self.rng.random() < 0.1:
                     self._begin()
@@ -603,37 +611,90 @@ class Enemy:
     def draw(self, evaluations: int) -> Report:
         """Plain random sampling from where the climbs begin, the dial at random."""
         report = self.report
-        with _arithmetic_checked_once(self.kernel):
+        with self._prepared():
             while report.evaluations < evaluations and report.violation is None:
                 subject = self._sample()
-                turned = float(self.rng.normal()) * float(self.rng.choice([0.0, 1.0, 3.0]))
-                self._try(subject, turned * subject.scale, 0.0)
+                self._try(subject, self._turned(subject))
         return report
 
+    @contextmanager
+    def _prepared(self) -> Iterator[None]:
+        """Asking whether the machine can add takes half the time: once is enough.
+
+        Of ``subcubic``, notes which sets of a class it certifies.
+        """
+        modules: list[Any] = [
+            sys.modules[f"{self.kernel.__name__}.{part}"]
+            for part in ("theorems.subcubic", "_tables")
+        ]
+        modules[0].check_arithmetic()
+        certify = modules[0]._certified
+
+        def noted(*arguments: Any) -> Any:
+            self.certified = certify(*arguments)
+            return self.certified
+
+        with ExitStack() as stack:
+            for module in modules:
+                stack.enter_context(patch.object(module, "check_arithmetic", lambda: None))
+            stack.enter_context(patch.object(modules[0], "_certified", noted))
+            yield
+
+    def _turned(self, subject: Subject) -> float:
+        return float(self.rng.normal()) * float(self.rng.choice([0.0, 1.0, 3.0])) * subject.scale
+
     def _edge(self, subject: Subject) -> Edge | None:
-        return edge(self.theorem, subject)
+        """Where what is aimed at becomes true; None if there is nothing to aim at."""
+        if subject.model.d_vocab_out == 1:
+            return None
+        tokens, label = sequences(subject)
+        at = aim(self.theorem, subject, subject.query, subject.label, subject.wanted)
+        margin = margins(float_logits(subject.model, tokens)[0], label)
+        return self._measured(subject.model, subject, at, margin) if at.number else None
+
+    def _measured(self, model: Model, subject: Subject, at: Aim, margin: np.ndarray) -> Edge | None:
+        of = np.sort(margin[at.members])
+        unit = float(of[-1] - of[0])
+        large = 2.0**-20 * float(np.abs(of).max())
+        return Edge(float(of[at.number - 1]), unit) if unit > large else None
 
     def _counts(self, subject: Subject, model: Model) -> Counts:
         return counts(self.kernel, self.theorem, subject, model)
 
     def _false_proof(self, subject: Subject, model: Model, proved: Counts) -> Violation | None:
-        return false_proof(self.kernel, self.theorem, subject, model, proved)
+        found = false_proof(self.kernel, self.theorem, subject, model, proved)
+        if found is not None or self.theorem != "subcubic" or model.d_vocab_out == 1:
+            return found
+        # Not only as many as it says: the very sequences.
+        tokens, label = sequences(subject)
+        logits, error = float_logits(model, tokens)
+        right = margins(logits, label) < -2 * error
+        for at in aims(self.theorem, subject, proved, self.certified):
+            if not right[at.members].all():
+                true = int(right_answers(model, tokens[at.members], label[at.members]).sum())
+                if true < at.number:
+                    return Violation(
+                        self.theorem, subject, model, at.query, at.label, at.number, true
+                    )
+        return None
 
     def _sample(self) -> Subject:
         self.report.starts += 1
         return sample(self.rng, self.theorem, self.report.starts, self.part)
 
     def _begin(self) -> None:
-        """A new model: a strike, then its gap to within a factor."""
+        """A new model: the dial at random, or a strike; once more where nothing is proved."""
         subject = self._sample()
-        edge_ = self._edge(subject)
-        if edge_ is None:  # a single sequence, or equal ones: once is enough
-            self._try(subject, subject.scale * float(self.rng.normal()), 0.0)
-            return
-        for target in (self._strike(subject), *self.first_gaps):
-            if self._try(subject, edge_.at + target * edge_.unit, target) and target > 0:
-                self._keep(Member(subject, target, OFFSPRING))
-                return
+        edge = self._edge(subject) if self.rng.random() < 0.5 else None
+        if edge is None:
+            best = self._try(subject, self._turned(subject))
+        else:
+            best = self._try(subject, edge.at + self._strike(subject) * edge.unit)
+            best = best or self._try(subject, edge.at + 4.0 * edge.unit)
+        if best is not None:
+            self.pool.append(best)
+            if len(self.pool) > POOL:
+                del self.pool[int(self.rng.integers(POOL))]
 
     def _breed(self) -> None:
         """A step from a member of the pool: towards a smaller gap, or a strike."""
@@ -641,14 +702,14 @@ class Enemy:
         parent = self.pool[at]
         same = self.rng.random() < 0.25
         subject = parent.subject if same else mutated(self.rng, self.theorem, parent.subject)
-        edge_ = self._edge(subject)
+        edge = self._edge(subject)
         target = parent.gap * float(self.rng.choice([1.0, 0.97, 0.8, 0.4]))
         if self.rng.random() < 0.3:
             target = self._strike(subject)
-        proved = edge_ and self._try(subject, edge_.at + target * edge_.unit, target)
-        if proved and target > 0:
+        best = None if edge is None else self._try(subject, edge.at + target * edge.unit)
+        if best is not None and best.gap <= max(parent.gap, 2.0**-30):
             self.report.advances += 1
-            self.pool[at] = Member(subject, max(target, 2.0**-32), OFFSPRING)
+            self.pool[at] = best
         elif parent.left > (0 if parent.gap > 2.0**-12 else OFFSPRING - 12):
             self.pool[at] = parent._replace(left=parent.left - 1)
         else:
@@ -659,42 +720,51 @@ class Enemy:
         tie = subject.flat and self.rng.random() < 0.8
         return 0.0 if tie else -float(self.rng.choice(BELOW))
 
-    def _keep(self, member: Member) -> None:
-        self.pool.append(member)
-        if len(self.pool) > POOL:
-            del self.pool[int(self.rng.integers(POOL))]
-
-    def _try(self, subject: Subject, by: float, target: float) -> bool:
-        """Whether the theorem proves what is aimed at with the dial at ``by``."""
+    def _try(self, subject: Subject, by: float) -> Member | None:
+        """Run the theorem with the dial turned by ``by``; where the gap is least, if anywhere."""
         report, theorem = self.report, self.theorem
         model = subject.raised(float(np.rint(by * 2.0**24)) / 2.0**24 if subject.flat else by)
         report.evaluations += 1
         try:
             proved = self._counts(subject, model)
         except (self.kernel.UserError, self.kernel.KernelDefectError):  # too large for the tables
-            return False
+            return None
         report.violation = self._false_proof(subject, model, proved)
         if theorem == "subcubic":
             report.strategies.add(tuple(map(str, subject.choices.strategy.values())))
+        self._count_excess(subject, model, proved)
+        if self.visit is not None:
+            self.visit(subject, model, proved)
+        if model.d_vocab_out == 1:
+            return None
         tokens, label = sequences(subject)
-        right = margins(float_logits(model, tokens)[0], label) < 0
+        margin = margins(float_logits(model, tokens)[0], label)
+        best: Member | None = None
+        for at in aims(theorem, subject, proved, self.certified):
+            edge = self._measured(model, subject, at, margin)
+            if edge is None:
+                continue
+            gap = max(-edge.at / edge.unit, 2.0**-32)
+            report.smallest_gap = min(report.smallest_gap, gap)
+            if best is None or gap < best.gap:
+                aimed = replace(subject, query=at.query, label=at.label, wanted=at.wanted)
+                best = Member(replace(aimed, model=model), gap, OFFSPRING)
+        return best
+
+    def _count_excess(self, subject: Subject, model: Model, proved: Counts) -> None:
+        tokens, label = sequences(subject)
+        right = self._right(model, tokens, label)
         for (q, m), count in proved.items():
             members = (tokens[:, -1] == q) & (label == m)
             true = int((right & members).sum())
-            report.tight += 0 < count == true < int(members.sum())
-            if (true or count) and self.report.violation is None:
-                report.largest_excess = (
-                    count - true
-                    if report.largest_excess is None
-                    else max(report.largest_excess, count - true)
-                )
-        if proved[subject.query, subject.label] < (1 if theorem == "subcubic" else subject.wanted):
-            return False
-        if target > 0:
-            report.smallest_gap = min(report.smallest_gap, target)
-        if self.visit is not None:
-            self.visit(subject, model, proved)
-        return True
+            self.report.tight += 0 < count == true < int(members.sum())
+            if true or count:
+                before = self.report.largest_excess
+                excess = count - true
+                self.report.largest_excess = excess if before is None else max(before, excess)
+
+    def _right(self, model: Model, tokens: np.ndarray, label: np.ndarray) -> np.ndarray:
+        return margins(float_logits(model, tokens)[0], label) < 0
 
 
 # Float32 semantics
@@ -797,8 +867,6 @@ def worst_margins(model: Model, tokens: np.ndarray, label: np.ndarray) -> np.nda
 class Float32Enemy(Enemy):
     """The same against float32 semantics; a gap ``g`` is a share of ``1 / (1 + g)``."""
 
-    first_gaps: tuple[float, ...] = (4.0, 64.0)
-
     @property
     def share(self) -> float:
         """The largest: how much of the room that the theorem leaves some evaluation needs."""
@@ -812,16 +880,26 @@ class Float32Enemy(Enemy):
         return replace(_cancelling(self.rng, subject), flat=False, choices=flat)
 
     def _edge(self, subject: Subject) -> Edge | None:
-        real = edge(self.theorem, subject)
+        """Where the last evaluation gets right what is aimed at, in units of how much later."""
+        real = super()._edge(subject)
         if real is None:
             return None
         tokens, label = sequences(subject)
-        members = (tokens[:, -1] == subject.query) & (label == subject.label)
-        worst = np.sort(worst_margins(subject.raised(real.at), tokens, label)[members])
-        further = float(worst[subject.wanted - 1])
-        if not 0 < further < np.inf:
-            return None
-        return Edge(real.at + further, further)
+        at = aim(self.theorem, subject, subject.query, subject.label, subject.wanted)
+        worst = np.sort(worst_margins(subject.raised(real.at), tokens, label)[at.members])
+        further = float(worst[at.number - 1])
+        return Edge(real.at + further, further) if 0 < further < np.inf else None
+
+    def _measured(self, model: Model, subject: Subject, at: Aim, margin: np.ndarray) -> Edge | None:
+        if model is subject.model:  # asked by ``Enemy._edge``
+            return super()._measured(model, subject, at, margin)
+        tokens, label = sequences(subject)
+        worst = float(np.sort(worst_margins(model, tokens, label)[at.members])[at.number - 1])
+        further = worst - float(np.sort(margin[at.members])[at.number - 1])
+        return Edge(worst, further) if 0 < further < np.inf else None
+
+    def _right(self, model: Model, tokens: np.ndarray, label: np.ndarray) -> np.ndarray:
+        return worst_margins(model, tokens, label) < 0
 
     def _counts(self, subject: Subject, model: Model) -> Counts:
         tables = self.kernel.integer_tables(_of(self.kernel, model), "float32")
@@ -899,45 +977,50 @@ def _listed(theorem: str, file: str, breaks: str, seed: int, **settings: Any) ->
 
 def _heaviest(theorem: str, file: str, old: str, new: str, seed: int) -> Defect:
     breaks = "upper weight for negative brackets too"
-    return Defect(theorem, breaks, (Edit(file, old, new),), seed)
+    return Defect(theorem, breaks, (Edit(file, old, new),), seed, part=WIDE)
 
 
 EXACT = "exact_EQKE+max_diff_exact"
+_COLLAPSED, _SUBCUBIC = "theorems/collapsed.py", "theorems/subcubic.py"
 DEFECTS = (
-    _listed("brute-force", "_margins.py", "upper weight for negative brackets too", 1),
-    _listed("additive", "_slack.py", "ties called right", 1),
-    _listed("additive", "_margins.py", "upper weight for negative brackets too", 2),
-    _listed("windowed", "theorems/windowed.py", "weights of the label's products swapped", 1),
+    _listed("brute-force", "_margins.py", "upper weight for negative brackets too", 2),
+    _listed("additive", "_slack.py", "ties called right", 0),
+    _listed("additive", "_margins.py", "upper weight for negative brackets too", 3),
+    _listed("windowed", "theorems/windowed.py", "weights of the label's products swapped", 2),
     _heaviest(
         "collapsed-cubic",
-        "theorems/collapsed.py",
+        _COLLAPSED,
         "weight = Counted.of(np.where(bracket >= 0, high, low), self._ledger)",
         "weight = Counted.of(high + 0 * bracket, self._ledger)",
-        3,
+        2,
     ),
-    _listed("collapsed-subcubic", "theorems/collapsed.py", "far weight of the wrong end", 1),
+    _listed("collapsed-subcubic", _COLLAPSED, "position path dropped from the shared row", 0),
     _heaviest(
         "cubic",
         "theorems/cubic.py",
         "np.where(bracket >= 0, weight_high, weight_low)",
         "weight_high + 0 * bracket",
-        3,
-    ),
-    _listed(
-        "subcubic",
-        "theorems/subcubic.py",
-        "the other end where either may be worst",
         1,
-        part=EXACT,
     ),
-    _listed("subcubic", "theorems/subcubic.py", "W from the largest gap", 2, part=EXACT),
+    _listed("subcubic", _SUBCUBIC, "W of the nearest token alone", 3, part=EXACT),
+    _listed("subcubic", _SUBCUBIC, "the other end where either may be worst", 0, part=EXACT),
+    _listed("subcubic", "theorems/_position_mass.py", "smallest mass of the rivals", 2, part=EXACT),
 )
-"""Subtle ones, that random sampling of the same length seldom finds (``benchmarks``)."""
+"""Small ones: a rounding direction, an index, a condition, a tie."""
+
+HARD_DEFECTS = (
+    _listed("collapsed-subcubic", _COLLAPSED, "far weight of the wrong end", 3, part=WIDE),
+    _listed("subcubic", _SUBCUBIC, "W from the largest gap", 1, part=EXACT),
+    _listed(
+        "subcubic", "theorems/_attention_error.py", "cross term dropped", 3, part="max_diff_exact"
+    ),
+)
+"""Found in some searches only: for the benchmark."""
 
 FLOAT32_DEFECTS = (
-    _listed("brute-force", "_float32.py", "no room for exp", 1, evaluations=250),
-    _listed("brute-force", "_float32.py", "the direct path is exact", 0, evaluations=250),
+    _listed("brute-force", "_float32.py", "no room for exp", 0, evaluations=250),
     _listed("brute-force", "_float32.py", "b_U is exact", 0, evaluations=250),
+    _listed("brute-force", "_float32.py", "the direct path is exact", 2, evaluations=250),
 )
 
 

