@@ -101,7 +101,7 @@ def evaluate(model: Any, tokens: np.ndarray, label: np.ndarray, style: Style) ->
             scores = pushed(scores - largest)
             covered = np.ones(n, dtype=bool)
         else:
-            covered = (largest[:, 0] <= 80) & (largest[:, 0] >= -60)
+            covered = (largest[:, 0] <= 60) & (largest[:, 0] >= -40)
         weights = np.exp(scores)
         weights = weights * (1 + push * EXP_ERROR) if style.adversary else up(weights)
         # Logits are pushed up, the label's down.
