@@ -709,13 +709,17 @@ def envelope(W: dict[str, Exact], own: Exact, square: Fraction) -> tuple[Exact, 
 
     parts = [W["W_E"] + Exact([row], W["W_pos"].e) for row in W["W_pos"].rows]
     residual = Exact([row for part in parts for row in part.rows], parts[0].e)
+    in_range(sized(residual))
     query, query_size = projected(own, W["W_Q"], W["b_Q"])
     key, key_size = projected(residual, W["W_K"], W["b_K"])
+    in_range(query_size, square)
+    in_range(key_size, square)
     sums = in_range(in_range(g(query_size @ key_size.transposed(), h + 4, 1)), square)
     distance = sums + (query.absolute() @ key.absolute().transposed()).times(-1)
     scores = [[max(row[t::v]) for t in range(v)] for row in distance.rows]
 
     value, value_size = projected(residual, W["W_V"], W["b_V"])
+    in_range(value_size.times(k))
     head = value @ W["W_O"]
     sums = in_range(g(value_size @ sized(W["W_O"]), 2 * k + h + 6, 1))
     head_size = sized(head) + sums + (value.absolute() @ W["W_O"].absolute()).times(-1)

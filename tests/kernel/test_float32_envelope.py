@@ -52,6 +52,12 @@ def test_what_could_overflow_is_refused(factors: dict[str, float]) -> None:
         integer_tables(model, "float32")
 
 
+def test_a_key_that_overflows_when_scaled_first_is_refused() -> None:
+    model = with_scaled(W_K=2.0**100, b_K=2.0**100, W_Q=2.0**-100, b_Q=2.0**-100)
+    with pytest.raises(SemanticsError, match="overflow"):
+        integer_tables(replace(model, score_divisor_squared=Fraction(1, 2**48)), "float32")
+
+
 def test_a_query_that_overflows_when_scaled_first_is_refused() -> None:
     model = replace(
         with_scaled(W_Q=2.0**100, W_K=2.0**-100), score_divisor_squared=Fraction(1, 2**48)

@@ -91,6 +91,17 @@ def float32_cases() -> tuple[Float32Case, ...]:
     models = {f"cancelling {n}": _rounding_matters(rng, n) for n in range(36)}
     models |= {f"random {n}": random_model(rng, k=3, v=3, d=2, h=1, biases=True) for n in range(3)}
     models["like max"] = max_like_model(rng, k=3, v=3)
+    # Without subtracting the largest score, tiny weighted values are flushed before division.
+    models["flushed"] = model_of(
+        W_E=np.array([[1.0, 0, 0], [1, 1, 0]]),
+        W_pos=np.zeros((2, 3)),
+        W_Q=np.array([[1.0], [0], [0]]),
+        W_K=np.array([[-39.5], [0], [0]]),
+        W_V=np.array([[0.0], [2.0**-41], [0]]),
+        W_O=np.array([[0.0, 0, 2.0**41]]),
+        W_U=np.array([[0.0, 0], [0, 0], [0, 1]]),
+        b_U=np.array([0.0, -0.25]),
+    )
     cases: list[Float32Case] = []
     for n, (name, model) in enumerate(models.items()):
         tokens = all_sequences(model.n_ctx, model.d_vocab)

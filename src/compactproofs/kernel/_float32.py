@@ -109,11 +109,13 @@ def float32_envelope(model: Model, scale: Ball, ledger: Ledger) -> Envelope:
     with_errors = _in_range((query_size @ key_size.T) * gain(h + 4))
     _in_range(with_errors * scale)
     _in_range(query_size * scale)
+    _in_range(key_size * scale)
     distance = (with_errors - query.absolute() @ key.absolute().T) * scale
     logarithm = (distance + exact(np.array(EXP_LOGARITHM))).upper()
 
     value, value_size = projected(residual, "W_V", "b_V")
     W_O, W_U = exact(model.W_O), exact(model.W_U)
+    _in_range(value_size * exact(np.array(float(k))))  # weighted by at most 1, then divided
     head = value @ W_O
     head_sums = _in_range((value_size @ size(W_O)) * gain(2 * k + h + 6))
     head_size = size(head) + (head_sums - value.absolute() @ W_O.absolute())
