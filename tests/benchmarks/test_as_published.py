@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import replace
-from importlib.util import module_from_spec, spec_from_file_location
 from math import comb
 from pathlib import Path
 from typing import Any
@@ -11,20 +10,11 @@ import numpy as np
 import pytest
 
 import compactproofs as cp
+from benchmark_scripts import load_benchmark
 from compactproofs._ladder import subcubic_strategies
 from compactproofs.training import TrainSettings, train_max_of_k
 
-
-def _load(path: Path) -> Any:
-    spec = spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
-        raise ImportError(str(path))
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-as_published = _load(Path(__file__).parents[2] / "benchmarks" / "as_published.py")
+as_published = load_benchmark("as_published")
 K, V = 3, 8
 
 

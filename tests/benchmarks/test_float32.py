@@ -1,28 +1,16 @@
 """The benchmark of float32 evaluations, by numpy and torch: small, and able to find a liar."""
 
-from importlib.util import module_from_spec, spec_from_file_location
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import pytest
 
 import compactproofs as cp
+from benchmark_scripts import load_benchmark
 from compactproofs.models import resolve_model
 
 pytest.importorskip("torch", reason="evaluations by torch")
 
 
-def _load(path: Path) -> Any:
-    spec = spec_from_file_location(f"{path.stem}_benchmark", path)
-    if spec is None or spec.loader is None:
-        raise ImportError(str(path))
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-benchmark = _load(Path(__file__).parents[2] / "benchmarks" / "float32.py")
+benchmark = load_benchmark("float32")
 MODEL = cp.load_model(resolve_model("max-of-4-undertrained"))
 
 
