@@ -72,7 +72,7 @@ def lines_of_code(source: str) -> int:
 
 
 def test_it_stays_short() -> None:
-    assert lines_of_code(SOURCE) <= 1020
+    assert lines_of_code(SOURCE) <= 1030
     assert SOURCE.count("\n") <= 1440
 
 

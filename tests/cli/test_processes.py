@@ -29,12 +29,20 @@ def test_ctrl_c_exits_130_and_leaves_nothing(tmp_path: Path) -> None:
     out = tmp_path / "proof"
     arguments = ["prove", "max-of-20", "--task", "max:k=20,v=64", "--bins", "8192"]
     arguments += ["--out", str(out)]
-    process = subprocess.Popen(
-        [*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    time.sleep(2.5)
-    process.send_signal(signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=30)
+    with subprocess.Popen(
+        [*COMMAND, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A test run in the background may have been told to ignore Ctrl-C; its children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
+        time.sleep(2.5)
+        process.send_signal(signal.SIGINT)
+        try:
+            stdout, stderr = process.communicate(timeout=30)
+        finally:
+            process.kill()
     assert process.returncode == 130, (process.returncode, stderr)
     assert stdout == "" and stderr.count("\n") == 1 and "interrupted" in stderr
     assert list(tmp_path.iterdir()) == []
