@@ -18,6 +18,8 @@ Round = Callable[[Any], np.ndarray]
 
 UNIT = 2.0**-24
 EXP_ERROR = 0.9 * 2.0**-16
+LEAST, MOST = -40.0, 60.0
+"""Without subtracting the largest score, it must lie between these to be covered."""
 
 
 class Style(NamedTuple):
@@ -101,7 +103,7 @@ def evaluate(model: Any, tokens: np.ndarray, label: np.ndarray, style: Style) ->
             scores = pushed(scores - largest)
             covered = np.ones(n, dtype=bool)
         else:
-            covered = (largest[:, 0] <= 60) & (largest[:, 0] >= -40)
+            covered = (largest[:, 0] <= MOST) & (largest[:, 0] >= LEAST)
         weights = np.exp(scores)
         weights = weights * (1 + push * EXP_ERROR) if style.adversary else up(weights)
         # Logits are pushed up, the label's down.

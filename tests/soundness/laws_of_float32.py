@@ -84,6 +84,20 @@ def _always(found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(found.all(axis=0)), np.asarray((~found).all(axis=0))
 
 
+def flushed_model(score: float) -> Model:
+    """All scores equal; values of 2^-41 that ``W_O`` makes 1: lost where products are flushed."""
+    return model_of(
+        W_E=np.array([[1.0, 0, 0], [1, 1, 0]]),
+        W_pos=np.zeros((2, 3)),
+        W_Q=np.array([[1.0], [0], [0]]),
+        W_K=np.array([[score], [0], [0]]),
+        W_V=np.array([[0.0], [2.0**-41], [0]]),
+        W_O=np.array([[0.0, 0, 2.0**41]]),
+        W_U=np.array([[0.0, 0], [0, 0], [0, 1]]),
+        b_U=np.array([0.0, -0.25]),
+    )
+
+
 @cache
 def float32_cases() -> tuple[Float32Case, ...]:
     """Models whose own answers are the labels, by themselves and under every evaluation."""
@@ -92,16 +106,7 @@ def float32_cases() -> tuple[Float32Case, ...]:
     models |= {f"random {n}": random_model(rng, k=3, v=3, d=2, h=1, biases=True) for n in range(3)}
     models["like max"] = max_like_model(rng, k=3, v=3)
     # Without subtracting the largest score, tiny weighted values are flushed before division.
-    models["flushed"] = model_of(
-        W_E=np.array([[1.0, 0, 0], [1, 1, 0]]),
-        W_pos=np.zeros((2, 3)),
-        W_Q=np.array([[1.0], [0], [0]]),
-        W_K=np.array([[-39.5], [0], [0]]),
-        W_V=np.array([[0.0], [2.0**-41], [0]]),
-        W_O=np.array([[0.0, 0, 2.0**41]]),
-        W_U=np.array([[0.0, 0], [0, 0], [0, 1]]),
-        b_U=np.array([0.0, -0.25]),
-    )
+    models["flushed"] = flushed_model(-39.5)
     cases: list[Float32Case] = []
     for n, (name, model) in enumerate(models.items()):
         tokens = all_sequences(model.n_ctx, model.d_vocab)
