@@ -295,6 +295,8 @@ def check_config(config: Any) -> None:
     sizes += [config["d_vocab_out"]] if config.get("d_vocab_out", -1) != -1 else []
     need(all(is_count(size) and size > 0 for size in sizes), "config.json: a size is no size")
     one = config["n_layers"] == 1 and config["n_heads"] == 1 and config["attn_only"] is True
+    beyond = "a model of several layers or heads, or with an MLP: this checks one attention alone"
+    need(one or type(config["attn_only"]) is not bool, beyond, "UNSUPPORTED")
     need(one, "config.json: not one layer of one head, attention only")
     need(config["normalization_type"] is None, "config.json: LayerNorm is not supported")
     standard = config.get("positional_embedding_type") in (None, "standard")
@@ -363,6 +365,8 @@ def parse_task(text: str) -> Task:
     number = "(0|[1-9][0-9]{0,5})"
     match = re.fullmatch(f"max:k={number},v={number}(?:,q={number}-{number})?", text)
     if match is None:
+        beyond = f"the task {text!r} is not max-of-k, the only one that this checks"
+        need(text.split(":")[0] not in {"second", "sum", "fetch"}, beyond, "UNSUPPORTED")
         raise Refusal("REJECTED", f"unknown task {text!r}: write it as max:k=4,v=64")
     k, v = int(match[1]), int(match[2])
     fits = k > 0 and 0 < v <= 2048 and k * v.bit_length() <= 12_000

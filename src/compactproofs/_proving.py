@@ -20,6 +20,7 @@ from .kernel import (
     Task,
     Theorem,
     Tick,
+    Transformer,
     Verdict,
     VerifiedTables,
     Witness,
@@ -36,7 +37,7 @@ from .kernel import (
 
 
 def prove(
-    model: Model,
+    model: Model | Transformer,
     task: Task,
     theorem: str = "additive",
     options: Mapping[str, int | str] | None = None,
@@ -63,12 +64,19 @@ def prove(
     require_fit(task, model)
     chosen = known.parse_options(dict(options or {}))
     require_semantics(semantics)
+    proof, net = known.about(theorem, model)
+    if semantics != "real" and not (known.from_tables and net is None):
+        raise OptionError(
+            f"the theorem {theorem} goes back to the weights and has no semantics {semantics}: "
+            "use another theorem, as additive or collapsed-subcubic"
+        )
+    if net is not None:
+        found = find_witness(net, task, theorem, chosen, tick) if witness is None else witness
+        taken = _typed(theorem, known, found) if found else None
+        return proof(net, task, chosen, tick, taken)
+    if isinstance(model, Transformer):
+        raise OptionError(f"the theorem {theorem} is not about this model")
     if not known.from_tables:
-        if semantics != "real":
-            raise OptionError(
-                f"the theorem {theorem} goes back to the weights and has no semantics {semantics}: "
-                "use another theorem, as additive or collapsed-subcubic"
-            )
         found = find_witness(model, task, theorem, chosen) if witness is None else witness
         return known.prove(model, task, chosen, tick, _typed(theorem, known, found))
     taken = None if witness is None else _typed(theorem, known, witness)
@@ -136,7 +144,10 @@ def write_certificate(proved: Proved, path: str | os.PathLike[str], *, force: bo
 
 
 def check_certificate(
-    path: str | os.PathLike[str], model: Model, task: Task | None = None, tick: Tick = no_tick
+    path: str | os.PathLike[str],
+    model: Model | Transformer,
+    task: Task | None = None,
+    tick: Tick = no_tick,
 ) -> Verdict:
     """Check a certificate file against ``model``, and against ``task`` if given.
 

@@ -170,7 +170,7 @@ def test_bad_models_are_one_line(
     assert "model.safetensors" in refusal(capsys, "prove", model, "--task", TASK)
     deep = write_model(tmp_path / "deep", seed=1, n_layers=2)
     message = refusal(capsys, "prove", deep, "--task", TASK)
-    assert "n_layers = 2" in message and "not supported yet" in message
+    assert "blocks.1.attn.W_Q" in message and "missing" in message
 
 
 def test_nothing_is_overwritten_or_left_behind(

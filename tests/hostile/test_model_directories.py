@@ -70,9 +70,10 @@ def without(name: str) -> dict[str, Any]:
 
 
 REFUSED_FIELDS: list[tuple[dict[str, Any], str]] = [
-    ({"n_layers": 2}, "n_layers = 2 is not supported yet"),
-    ({"n_heads": 2}, "n_heads = 2 is not supported yet"),
-    ({"attn_only": False}, "attn_only = False is not supported yet"),
+    ({"n_layers": 2}, "2 layers, 1 heads and an MLP of 0 neurons"),
+    ({"n_heads": 2}, "1 layers, 2 heads and an MLP of 0 neurons"),
+    ({"attn_only": False, "act_fn": "gelu"}, "act_fn = 'gelu' is not supported yet"),
+    ({"attn_only": False, "act_fn": "relu"}, "1 heads and an MLP of"),
     ({"attn_only": 1}, "attn_only = 1 is not supported yet"),
     ({"attn_only": None}, "attn_only = None is not supported yet"),
     ({"normalization_type": "LN"}, "normalization_type = 'LN' is not supported yet"),

@@ -103,7 +103,7 @@ def test_what_transformerlens_4_leaves_ambiguous_is_refused_with_the_way_out() -
 
 
 def test_a_second_head_is_refused_by_name() -> None:
-    with pytest.raises(ModelError, match="n_heads = 2 is not supported yet"):
+    with pytest.raises(ModelError, match="1 layers, 2 heads and an MLP of 0 neurons"):
         load_model(FIXTURES / "tl3-twohead")
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ..kernel import check as decide
-from ..kernel import load_model, no_tick, parse_task, read_regular_file
+from ..kernel import load_network, no_tick, parse_task, read_regular_file
 from ..models import resolve_model
 from . import _output
 
@@ -27,7 +27,7 @@ def check(
     """Check a certificate against a model: exit 0 if it holds, 1 if not, 2 if it does not apply."""
     began = time.perf_counter()
     data = read_regular_file(certificate)
-    network = load_model(resolve_model(model))
+    network = load_network(resolve_model(model))
     goal = None if task is None else parse_task(task, parts=True)
     with nullcontext(no_tick) if quiet else _output.progress("checking") as tick:
         verdict = decide(data, network, goal, tick)

@@ -12,9 +12,10 @@ import typer
 from .. import _proving
 from ..kernel import (
     THEOREMS,
+    Model,
     OptionError,
     integer_tables,
-    load_model,
+    load_network,
     parse_task,
     require_fit,
     require_semantics,
@@ -80,11 +81,16 @@ def prove(
     if out is not None:
         _proving.check_destination(out, force=force)
     began = time.perf_counter()
-    network = load_model(resolve_model(model))
+    network = load_network(resolve_model(model))
     goal = parse_task(task, parts=True)
     require_fit(goal, network)
-    tables = integer_tables(network, semantics) if known.from_tables else None
-    if budget is not None:
+    known.about(theorem, network)
+    tables = (
+        integer_tables(network, semantics)
+        if known.from_tables and isinstance(network, Model)
+        else None
+    )
+    if budget is not None and isinstance(network, Model):
         from ..explain.refine import parse_budget, refine
 
         with _output.progress("refining") as tick:

@@ -4,11 +4,11 @@ from typing import Any
 
 import numpy as np
 
-from ..kernel import Model, Task, Tick, no_tick
+from ..kernel import Model, OptionError, Task, Tick, Transformer, no_tick
 
 
 def find_witness(
-    model: Model, task: Task, theorem: str, options: Any, tick: Tick = no_tick
+    model: Model | Transformer, task: Task, theorem: str, options: Any, tick: Tick = no_tick
 ) -> dict[str, np.ndarray]:
     """The tensors by name; empty for a theorem that needs none.
 
@@ -16,6 +16,8 @@ def find_witness(
     length of the proof.
     """
     if theorem == "subcubic":
+        if isinstance(model, Transformer):
+            raise OptionError("the theorem subcubic is about one layer of attention with one head")
         from .subcubic import find_subcubic_witness
 
         return find_subcubic_witness(model, task, options, tick)._asdict()

@@ -18,7 +18,14 @@ from safetensors.numpy import save
 
 from ._claim import Claim, Outcome, Proved, require_fit
 from ._composition import COMPOSED, compose
-from ._errors import MalformedError, OptionError, RejectedError, SemanticsError, TaskError
+from ._errors import (
+    KernelDefectError,
+    MalformedError,
+    OptionError,
+    RejectedError,
+    SemanticsError,
+    TaskError,
+)
 from ._integers import IntegerTables, verify_tables
 from ._model import Model
 from ._safetensors import (
@@ -31,6 +38,7 @@ from ._safetensors import (
 )
 from ._tasks import Task, parse_task
 from ._tick import Tick, no_tick
+from ._transformer import Transformer
 from ._version import __version__
 from ._witness import Witness, witness_from
 from .theorems import THEOREMS, Theorem
@@ -171,6 +179,8 @@ def _expected_tensors(theorem: Theorem | None, stored: set[str]) -> dict[str, st
 
     A theorem unknown to this version is read as if it had the tables alone.
     """
+    if theorem is not None and theorem.on_transformer and theorem.from_tables and not stored:
+        return {}  # of a transformer, which has no such tables
     expected = dict(_DTYPES) if theorem is None or theorem.from_tables else {}
     if theorem is not None and theorem.witness is not None:
         own = theorem.witness_types
@@ -225,7 +235,7 @@ def _tables_of(tensors: Mapping[str, np.ndarray]) -> IntegerTables:
 
 
 def check(
-    certificate: bytes, model: Model, task: Task | None = None, tick: Tick = no_tick
+    certificate: bytes, model: Model | Transformer, task: Task | None = None, tick: Tick = no_tick
 ) -> Verdict:
     """Decide whether a certificate proves its claim about ``model`` (and ``task``, if given).
 
@@ -235,7 +245,7 @@ def check(
 
 
 def verify_certificate(
-    certificate: bytes, model: Model, task: Task | None = None, tick: Tick = no_tick
+    certificate: bytes, model: Model | Transformer, task: Task | None = None, tick: Tick = no_tick
 ) -> tuple[Verdict, Proved | None]:
     """``check``, and the proof that it ran again if the certificate holds."""
     try:
@@ -282,17 +292,28 @@ def verify_certificate(
     return Verdict(again.outcome, again.outcome.value, claim), again
 
 
-def _prove_again(read: Certificate, model: Model, task: Task, tick: Tick) -> Proved:
+def _prove_again(read: Certificate, model: Model | Transformer, task: Task, tick: Tick) -> Proved:
     claim = read.claim
     theorem = THEOREMS.get(claim.theorem)
     if theorem is None:
         raise OptionError(f"unknown theorem {claim.theorem!r}")
     options = theorem.parse_options(dict(claim.options))
+    proof, net = theorem.about(claim.theorem, model)
+    if theorem.from_tables and (read.tables is None) != (net is not None):
+        raise MalformedError(
+            "it has tables of one attention, which this model is not"
+            if net is not None
+            else "it lacks the tables of this model"
+        )
+    if net is not None:
+        return proof(net, task, options, tick, read.witness)
+    if isinstance(model, Transformer):
+        raise KernelDefectError("a theorem about one attention was given a transformer")
     subject = model if read.tables is None else verify_tables(model, read.tables, claim.semantics)
     return theorem.prove(subject, task, options, tick, read.witness)
 
 
-def _compose_again(parts: tuple[bytes, ...], model: Model, tick: Tick) -> Proved:
+def _compose_again(parts: tuple[bytes, ...], model: Model | Transformer, tick: Tick) -> Proved:
     """Check each part by itself, then put them together; their order in the file counts."""
     if len(parts) > model.d_vocab:
         raise MalformedError(f"{len(parts)} parts, but only {model.d_vocab} queries")

@@ -12,6 +12,7 @@ from ._integers import IntegerTables, VerifiedTables
 from ._ledger import Ledger
 from ._model import Model
 from ._tasks import Task, is_task_name, meaning_digest, parse_task
+from ._transformer import Transformer
 from ._version import __version__
 from ._witness import Witness, frozen_witness
 
@@ -124,7 +125,7 @@ class Proved(Immutable):
         )
 
 
-def require_fit(task: Task, model: Model | VerifiedTables) -> None:
+def require_fit(task: Task, model: Model | Transformer | VerifiedTables) -> None:
     """Refuse a task that does not fit the inputs and outputs of a model or of its tables."""
     for what, wanted, found in (("k", task.k, model.n_ctx), ("v", task.v, model.d_vocab)):
         if wanted != found:
@@ -148,7 +149,7 @@ def _named(task: Task) -> Task:
 def conclude(
     theorem: str,
     options: Mapping[str, int | str],
-    tables: VerifiedTables | Model,
+    tables: VerifiedTables | Model | Transformer,
     task: Task,
     by_class: list[ClassCount],
     undecided: int,
@@ -158,10 +159,11 @@ def conclude(
 ) -> Proved:
     """The last step of every theorem: add up classes that cover all sequences exactly once.
 
-    tables: what the theorem counted from; the model itself if it went back to the weights.
+    tables: what the theorem counted from; the network itself if it went back to the weights.
     Refuses a task that they do not fit, whatever the theorem made of it.
     """
     require_fit(task, tables)
+    counted = tables if isinstance(tables, VerifiedTables) else None
     digest = meaning_digest(task)
     if meaning_digest(_named(task)) != digest:
         raise TaskError(f"a task that is not {task.name} has its name: rename it")
@@ -178,7 +180,7 @@ def conclude(
         raise KernelDefectError(f"the classes do not cover the {task.total} sequences")
     correct = sum(part.correct for part in by_class)
     claim = Claim(
-        model_sha256=tables.sha256 if isinstance(tables, Model) else tables.model_sha256,
+        model_sha256=(tables.model_sha256 if isinstance(tables, VerifiedTables) else tables.sha256),
         task=task.name,
         task_sha256=digest,
         theorem=theorem,
@@ -189,9 +191,9 @@ def conclude(
         flops=ledger.flops,
         radius_flops=ledger.radius_flops,
         unexplained_dimension=unexplained_dimension,
-        semantics="real" if isinstance(tables, Model) else tables.semantics,
+        semantics="real" if counted is None else counted.semantics,
     )
     outcome = Outcome.PROVED if correct > max(by_label.values()) else Outcome.VACUOUS
-    claimed = None if isinstance(tables, Model) else tables.claimed
+    claimed = None if counted is None else counted.claimed
     kept = None if witness is None else frozen_witness(witness)
     return Proved(claim, outcome, claimed, kept, tuple(by_class), seal=_SEAL)

@@ -165,6 +165,42 @@ class Ball:
         self.ledger.radius(3 * one_product + 6 * rows * columns)
         return Ball(mid, _outward(rad), self.ledger)
 
+    def sum(self, axis: int) -> "Ball":
+        """Sum along ``axis``, in any order: each number meets at most ``n`` roundings.
+
+        With ``S = fl(sum |a|)`` and ``T = fl(sum Ra)``, for ``n <= 2^20`` numbers:
+
+            |sum a - sum a'| <= (n u2 S + T) (1 + (2n+16) u2) + n rho.
+        """
+        n = self.mid.shape[axis]
+        if n > _MAX_INNER:
+            raise EnclosureError(f"cannot add up {n} numbers: at most {_MAX_INNER}")
+        with np.errstate(over="ignore", invalid="ignore"):
+            mid = _finite(np.asarray(self.mid.sum(axis)), "a sum")
+            spread = np.abs(self.mid).sum(axis) * (n * _U2) + self.rad.sum(axis)
+            rad = np.asarray(spread * (1.0 + (2 * n + 16) * _U2) + n * _RHO)
+        self.ledger.point(self.mid.size - mid.size)
+        self.ledger.radius(2 * self.mid.size + 3 * mid.size)
+        return Ball(mid, _outward(rad), self.ledger)
+
+    def relu(self) -> "Ball":
+        """``|max(a, 0) - max(a', 0)| <= |a - a'|``: the larger of each number and 0."""
+        self.ledger.point(self.mid.size)
+        return Ball(np.maximum(self.mid, 0.0), self.rad, self.ledger)
+
+    def reciprocal(self) -> "Ball":
+        """``1 / a`` for numbers that are certainly positive; refuses others."""
+        low, high = self.lower(), self.upper()
+        if not (low >= _RHO).all():
+            raise EnclosureError("division by a number that may be zero or negative")
+        # One rounding of each end errs by at most u2 of it, and rho where it is subnormal.
+        with np.errstate(over="ignore"):
+            below = np.maximum((1.0 / high) * (1.0 - 4 * _U2) - 2 * _RHO, 0.0)
+            above = _finite((1.0 / low) * (1.0 + 4 * _U2) + 2 * _RHO, "a reciprocal")
+        self.ledger.radius(4 * low.size)
+        self.ledger.point(low.size)
+        return self._between(below, above)
+
     def lower(self) -> Float64[np.ndarray, "..."]:
         """Float64 numbers certainly not above the reals enclosed.
 
@@ -196,10 +232,17 @@ class Ball:
     def _between(self, low: Float64[np.ndarray, "..."], high: Float64[np.ndarray, "..."]) -> "Ball":
         self.ledger.point(self.mid.size - low.size)
         self.ledger.radius(self.mid.size + 2 * low.size)
+        return Ball.between(low, high, self.ledger)
+
+    @classmethod
+    def between(
+        cls, low: Float64[np.ndarray, "*shape"], high: Float64[np.ndarray, "*shape"], ledger: Ledger
+    ) -> "Ball":
+        """Every number from ``low`` to ``high``; free, as the ends were computed already."""
         with np.errstate(over="ignore", invalid="ignore"):
             mid = low + 0.5 * (high - low)
         # low <= mid <= high may fail by a rounding; take the radius to the farther end.
-        return Ball(mid, _outward(np.maximum(high - mid, mid - low)), self.ledger)
+        return cls(mid, _outward(np.maximum(high - mid, mid - low)), ledger)
 
     def certainly_less(self, other: "Ball") -> Bool[np.ndarray, "..."]:
         """True where every real enclosed here is less than every real enclosed in ``other``."""
@@ -272,6 +315,37 @@ def exp_bounds(x: Ball) -> ExpBounds:
         upper * (1.0 + 2 * _EXP_ERROR),
         upper_exponent,
     )
+
+
+def exp_ball(x: Ball) -> Ball:
+    """``exp`` of numbers of at most 700 nats as a ball; far below 0 it is [0, tiny]."""
+    bounds = exp_bounds(x)
+    if (bounds.upper_exponent > 1010).any():
+        raise EnclosureError(f"exp of up to {x.mid.max():.3g} nats leaves float64: shift it")
+    # Down to 2^-900 scaling by a power of two is exact.
+    low = np.where(
+        bounds.lower_exponent < -900,
+        0.0,
+        np.ldexp(bounds.lower, np.maximum(bounds.lower_exponent, -900)),
+    )
+    high = np.ldexp(bounds.upper, np.maximum(bounds.upper_exponent, -900))
+    return Ball.between(low, high, x.ledger)
+
+
+def norm_upper(x: Ball, axis: int = -1) -> Float64[np.ndarray, "..."]:
+    """Numbers not below the Euclidean norm along ``axis`` of any reals enclosed."""
+    n = x.shape[axis]
+    sizes = np.maximum(np.abs(x.lower()), np.abs(x.upper()))
+    with np.errstate(over="ignore"):
+        squares = _finite(np.asarray((sizes * sizes).sum(axis)), "a squared norm")
+        squares = squares * (1.0 + (2 * n + 16) * _U2) + 2.0**-1000
+        norm = np.sqrt(squares) * (1.0 + 8 * _U2)
+    # The root is only a guess: its square, rounded down, must reach.
+    if not (norm * norm * (1.0 - 2 * _U2) >= squares).all():
+        raise EnclosureError("the square root failed on this machine")
+    x.ledger.point(2 * x.mid.size)
+    x.ledger.radius(3 * x.mid.size + 6 * squares.size)
+    return norm
 
 
 def reciprocal_sqrt(square: Fraction, ledger: Ledger) -> Ball:

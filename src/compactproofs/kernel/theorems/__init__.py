@@ -6,6 +6,9 @@ from typing import Any, NamedTuple
 
 from .._claim import Proved as Proved
 from .._errors import OptionError
+from .._model import Model
+from .._transformer import Transformer
+from ._brute_force_network import brute_force_network as brute_force_network
 from .additive import AdditiveOptions as AdditiveOptions
 from .additive import EffortWitness as EffortWitness
 from .additive import additive as additive
@@ -36,6 +39,27 @@ class Theorem(NamedTuple):
     """The NamedTuple of the theorem's own tensors: optional if it counts from tables."""
     witness_types: Mapping[str, str] = {}
     """The type of each of them, as safetensors spells it."""
+    on_transformer: Callable[..., Proved] | None = None
+    """The theorem for a ``Transformer`` of any kind; None if it is about one attention alone."""
+
+    def about(
+        self, name: str, model: Model | Transformer
+    ) -> tuple[Callable[..., Proved], Transformer | None]:
+        """The function to call, and the transformer to call it with if it takes one.
+
+        Refuses a model that the theorem is not about.
+        """
+        if self.on_transformer is self.prove and isinstance(model, Model):
+            model = model.as_transformer()
+        if isinstance(model, Model):
+            return self.prove, None
+        if self.on_transformer is None:
+            several = ", ".join(n for n, one in THEOREMS.items() if one.on_transformer)
+            raise OptionError(
+                f"the theorem {name} is about one layer of attention with one head: for this model "
+                f"use one of {several}"
+            )
+        return self.on_transformer, model
 
     def parse_options(self, values: Mapping[str, int | str]) -> Any:
         """The options object with these values; refuses names that the theorem does not have."""
@@ -56,7 +80,7 @@ THEOREMS = {
         witness=EffortWitness,
         witness_types={"effort": "I32", "order": "I32"},
     ),
-    "brute-force": Theorem(brute_force, BruteForceOptions),
+    "brute-force": Theorem(brute_force, BruteForceOptions, on_transformer=brute_force_network),
     "collapsed-cubic": Theorem(collapsed_cubic, CollapsedCubicOptions),
     "collapsed-subcubic": Theorem(
         collapsed_subcubic,
