@@ -289,6 +289,19 @@ def test_witnesses_made_to_harm_are_refused_by_both() -> None:
         assert not checker.decide(sign(claim, tensors | {"effort": effort}), model).valid
 
 
+@pytest.mark.parametrize("task", ["second:k=3,v=4", "sum:k=3,v=4", "fetch:k=3,v=4,q=0-1"])
+def test_tasks_other_than_max_are_unsupported_not_malformed(task: str) -> None:
+    proved = prove(MODEL, parse_task(task, parts=True), "brute-force")
+    data = encode_certificate(proved)
+    assert check(data, MODEL).valid
+    for verdict in (
+        checker.decide(data, for_checker(MODEL)),
+        checker.decide(GOOD, for_checker(MODEL), task),
+    ):
+        assert verdict.outcome == "UNSUPPORTED"
+        assert verdict.reason == f"the task {task!r} is not max-of-k, the only one that this checks"
+
+
 def test_parts_must_tile_the_task() -> None:
     case = next(c for c in honest(1) if "composed" in c.name)
     tensors, claim, model = load(case.data), claim_of(case.data), for_checker(case.model)

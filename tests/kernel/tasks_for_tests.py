@@ -36,7 +36,7 @@ def sum_modulo(k: int, v: int, modulus: int) -> Task:
     """The sum of the tokens modulo a number, each label reached by two equivalent states."""
     states = 2 * modulus
     step = [[(s + t) % modulus + modulus * ((s + t) % 2) for t in range(v)] for s in range(states)]
-    return TableTask("sum", k, step, [s % modulus for s in range(states)])
+    return TableTask("remainder", k, step, [s % modulus for s in range(states)])
 
 
 def last_position_of_zero(k: int, v: int) -> Task:
@@ -60,7 +60,7 @@ def second_largest(k: int, v: int) -> Task:
         return first, second
 
     step = [[number[after(a, b, t)] for t in range(v)] for a, b in states]
-    return TableTask("second", k, step, [b for _, b in states])
+    return TableTask("runner-up", k, step, [b for _, b in states])
 
 
 def constant(k: int, v: int) -> Task:

@@ -9,7 +9,15 @@ import numpy as np
 
 from subcubic_witnesses import blank_subcubic_witness, random_subcubic_witness
 
-from . import laws, laws_of_composition, laws_of_float32, laws_of_parts
+from . import (
+    laws,
+    laws_of_composition,
+    laws_of_float32,
+    laws_of_independence,
+    laws_of_networks,
+    laws_of_parts,
+    laws_of_tasks,
+)
 from .cases import imagined_cases, real_cases, subcubic_cases
 from .tasks import make_task
 from .witnesses import drawn_order, sealed, widened
@@ -28,6 +36,7 @@ def attack(
         yield from first(kernel)
     for law in (
         *laws_of_parts.LAWS,
+        *laws_of_tasks.LAWS,
         laws.shifts,
         laws.rounding_of_integers,
         laws.balls,
@@ -44,6 +53,8 @@ def attack(
     yield from against_truth(kernel)
     yield from laws_of_parts.first_rivals(kernel)
     yield from of_subcubic(kernel)
+    yield from of_networks(kernel)
+    yield from of_independence(kernel)
     yield from of_float32(kernel)
     yield from blocks_of_brute_force(kernel)
 
@@ -137,6 +148,18 @@ def of_subcubic(kernel: ModuleType) -> Iterator[str]:
         ):
             proved = kernel.subcubic(model, task, options, witness=witness)
             yield from exceeded(proved, case.truth, f"{case.name}, {names}")
+
+
+def of_networks(kernel: ModuleType) -> Iterator[str]:
+    """Forward passes in enclosures, and brute force by them."""
+    for law in laws_of_networks.LAWS:
+        yield from law(kernel)
+
+
+def of_independence(kernel: ModuleType) -> Iterator[str]:
+    """Certificates that features do not interact at a neuron."""
+    for law in laws_of_independence.LAWS:
+        yield from law(kernel)
 
 
 def of_float32(kernel: ModuleType) -> Iterator[str]:

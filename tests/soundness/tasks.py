@@ -62,12 +62,16 @@ def automaton_task(
 
 def task_names(v: int) -> list[str]:
     """Tasks whose labels are below ``v``."""
-    names = ["max", "min", "second", "copy", "query", "parity", "sorted", "random"]
+    names = ["max", "min", "runner-up", "copy", "query", "parity", "sorted", "random"]
     return names if v > 1 else names[:5]
 
 
+KERNEL_TASKS = ("second largest", "sum mod v", "fetch and map")
+"""Tasks that the kernel has a name for, other than max; at least two tokens."""
+
+
 def make_task(kernel: ModuleType, name: str, k: int, v: int, seed: int = 0) -> LabelledTask:
-    """One of ``task_names``."""
+    """One of ``task_names`` or ``KERNEL_TASKS``."""
 
     def build(start: Hashable, step: Any, label: Any, labels: Labels) -> LabelledTask:
         return LabelledTask(automaton_task(kernel, name, k, v, start, step, label), labels)
@@ -77,7 +81,7 @@ def make_task(kernel: ModuleType, name: str, k: int, v: int, seed: int = 0) -> L
             return LabelledTask(kernel.MaxOfK(k, v), largest)
         case "min":
             return build(v - 1, min, int, lambda t: t.min(axis=1))
-        case "second":  # the largest, if there is only one token
+        case "runner-up":  # the largest, if there is only one token
             return build(
                 (),
                 lambda s, t: tuple(sorted((*s, t))[-2:]),
@@ -117,4 +121,16 @@ def make_task(kernel: ModuleType, name: str, k: int, v: int, seed: int = 0) -> L
                 return np.array(found)
 
             return build(0, lambda s, t: int(step[s, t]), lambda s: int(label[s]), labels)
+        case "second largest":
+            return LabelledTask(kernel.SecondLargest(k, v), lambda t: np.sort(t, axis=1)[:, -2])
+        case "sum mod v":
+            return LabelledTask(kernel.SumModV(k, v), lambda t: t.sum(axis=1) % v)
+        case "fetch and map":
+            return LabelledTask(kernel.FetchAndMap(k, v), lambda t: fetched(t, v))
     raise ValueError(f"no task {name!r}")
+
+
+def fetched(tokens: np.ndarray, v: int) -> np.ndarray:
+    """The token that the last one points at, times a factor found by hand, plus 1."""
+    factor = {1: 2, 2: 3, 3: 2, 4: 3, 5: 4, 6: 5}[v]
+    return np.array([(word[q % len(word)] * factor + 1) % v for *word, q in tokens.tolist()])

@@ -3,14 +3,20 @@ from types import ModuleType
 
 import pytest
 
-from .attack import attack, of_float32, of_subcubic
+from .attack import attack, of_float32, of_independence, of_networks, of_subcubic
 from .copies import kernel_copy
 from .mutants import MUTANTS, Mutant
 
 LOW_RANK = "subcubic _position_mass _row_spread _direct_path _attention_error".split()
-WEAK_SPOTS = {f"theorems/{name}.py": of_subcubic for name in LOW_RANK} | {
-    f"{name}.py": of_float32 for name in ("_float32", "_tables_arb")
-}
+WEAK_SPOTS = (
+    {f"theorems/{name}.py": of_subcubic for name in LOW_RANK}
+    | {f"{name}.py": of_float32 for name in ("_float32", "_tables_arb")}
+    | {
+        f"{name}.py": of_networks
+        for name in ("_network", "_transformer", "theorems/_brute_force_network")
+    }
+    | {"_independence.py": of_independence}
+)
 """Where a defect of a file shows soonest."""
 
 

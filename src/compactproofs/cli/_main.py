@@ -12,6 +12,10 @@ from . import _output
 from ._check import check
 from ._circuits import circuits_command
 from ._combine import combine
+from ._crosscoder import group as crosscoder_group
+from ._crosscoder_claim import claim
+from ._crosscoder_encode import encode
+from ._crosscoder_import import import_command
 from ._frontier import frontier
 from ._prove import prove
 from ._report import report
@@ -29,6 +33,10 @@ app = typer.Typer(
 for command in (prove, check, show, combine, frontier, report, train, sweep):
     app.command()(command)
 app.command("circuits")(circuits_command)
+for command in (encode, claim):
+    crosscoder_group.command()(command)
+crosscoder_group.command("import")(import_command)
+app.add_typer(crosscoder_group, name="crosscoder")
 
 
 def _print_version(wanted: bool) -> bool:

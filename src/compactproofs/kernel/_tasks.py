@@ -1,235 +1,22 @@
-"""Tasks: what the right answer is, and how many inputs there are of each kind.
+"""The tasks that there are, by name; ``_task`` says what a task is."""
 
-A task fixes the number of tokens ``k``, the vocabulary ``v``, the uniform distribution over all
-``v^k`` sequences, and a label for each sequence: that of the state in which a finite automaton
-stops after reading it (docs/theory.md, T8). Theorems work class by class: the class ``(q, m)``
-holds the sequences whose last token (the query) is ``q`` and whose label is ``m``. Counts of
-sequences are Python integers, which do not overflow.
-"""
-
-import hashlib
-import json
 import re
-from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from functools import cached_property
-from typing import NamedTuple, final
+from math import gcd
+from typing import Final, final
 
 import numpy as np
 from jaxtyping import Bool, Int
 
+from ._automata import ClassAutomaton as ClassAutomaton
+from ._automata import LabelAutomaton as LabelAutomaton
 from ._errors import TaskError
+from ._task import Task as Task
+from ._task import meaning_digest as meaning_digest
 
-
-class LabelAutomaton(NamedTuple):
-    """A deterministic automaton over the tokens ``0 .. v-1`` that starts in state 0."""
-
-    step: Int[np.ndarray, "states v"]
-    """The state after reading token ``t`` in state ``s`` is ``step[s, t]``."""
-    label: Int[np.ndarray, " states"]
-    """The label of a sequence that ends in state ``s`` is ``label[s]``."""
-
-
-@final
-@dataclass(frozen=True)
-class ClassAutomaton:
-    """Which words ``t_0 .. t_{k-2}`` put before a fixed query give a fixed label.
-
-    Tokens that the automaton cannot tell apart share one *letter*; tokens that occur in no such
-    word have none. Reading starts in state 0.
-    """
-
-    length: int
-    """Tokens in a word, ``k - 1``."""
-    letters: tuple[tuple[int, ...], ...]
-    """For each letter the tokens it stands for, ascending; no token occurs twice."""
-    step: tuple[tuple[int, ...], ...]
-    """``step[s][a]``: the state after letter ``a`` in state ``s``, or -1: no word goes on so."""
-    accepting: tuple[bool, ...]
-    """Whether a word that ends in state ``s`` gives the label."""
-
-    @cached_property
-    def moves(self) -> tuple[dict[int, dict[int, tuple[int, ...]]], ...]:
-        """``moves[i][s]``: for each next state the letters at position ``i`` that lead there.
-
-        Only states that can be reached at ``i`` and moves after which a word can still be
-        accepted at its end: following all moves spells the words of the class, each once.
-        """
-        forward = [{0}]
-        for _ in range(self.length):
-            forward.append({t for s in forward[-1] for t in self.step[s] if t >= 0})
-        useful = {s for s in forward[-1] if self.accepting[s]}
-        moves: list[dict[int, dict[int, tuple[int, ...]]]] = []
-        for states in reversed(forward[:-1]):
-            here: dict[int, dict[int, tuple[int, ...]]] = {}
-            for state in sorted(states):
-                for letter, target in enumerate(self.step[state]):
-                    if target in useful:
-                        letters = here.setdefault(state, {}).get(target, ())
-                        here[state][target] = (*letters, letter)
-            moves.append(here)
-            useful = set(here)
-        return tuple(reversed(moves))
-
-    @cached_property
-    def size(self) -> int:
-        """The exact number of words."""
-        counts = {0: int(self.length > 0 or self.accepting[0])}
-        for here in self.moves:
-            following: dict[int, int] = {}
-            for state, targets in here.items():
-                for target, letters in targets.items():
-                    choices = sum(len(self.letters[letter]) for letter in letters)
-                    following[target] = following.get(target, 0) + counts[state] * choices
-            counts = following
-        return sum(counts.values())
-
-
-class Task(ABC):
-    """A labelling of all ``v^k`` token sequences, uniformly distributed."""
-
-    k: int
-    """Tokens in a sequence."""
-    v: int
-    """Size of the vocabulary."""
-
-    @property
-    @abstractmethod
-    def name(self) -> str:
-        """The canonical spelling, which ``parse_task`` reads back."""
-
-    @cached_property
-    @abstractmethod
-    def automaton(self) -> LabelAutomaton:
-        """The automaton that computes the label of a whole sequence."""
-
-    @property
-    def queries(self) -> range:
-        """The last tokens that sequences may have; all tokens, but for a ``PartOfTask``."""
-        return range(self.v)
-
-    @property
-    def whole(self) -> "Task":
-        """The task without restriction of its queries."""
-        return self
-
-    @property
-    def total(self) -> int:
-        """The number of sequences: ``v^(k-1)`` for each query."""
-        return len(self.queries) * self.v ** (self.k - 1)
-
-    @cached_property
-    def digest(self) -> str:
-        """See ``meaning_digest``."""
-        return meaning_digest(self)
-
-    def labels(self, tokens: Int[np.ndarray, "n k"]) -> Int[np.ndarray, " n"]:
-        """The label of each sequence. Cost: one look-up per token."""
-        step, label = self.automaton
-        state = np.zeros(len(tokens), dtype=np.int64)
-        for column in tokens.T:
-            state = step[state, column]
-        return label[state]
-
-    def classes(self) -> Iterator[tuple[int, int, ClassAutomaton]]:
-        """Every ``(query, label, words)`` with at least one sequence, in the order of the labels.
-
-        A disjoint cover of the sequences.
-        """
-        step, labels = self.automaton
-        for label in sorted(set(labels.tolist())):
-            # Many queries accept the same states: for max-of-k, all below the label.
-            known: dict[bytes, ClassAutomaton | None] = {}
-            for query in range(self.v):
-                accepts = labels[step[:, query]] == label
-                key = accepts.tobytes()
-                if key not in known:
-                    known[key] = _merge_states(step, accepts, self.k - 1)
-                words = known[key]
-                if words is not None:
-                    yield query, label, words
-
-    def class_automaton(self, query: int, label: int) -> ClassAutomaton | None:
-        """The words before ``query`` that give ``label``, or None if there are none."""
-        step, labels = self.automaton
-        return _merge_states(step, labels[step[:, query]] == label, self.k - 1)
-
-
-def _merge_states(
-    step: Int[np.ndarray, "states v"], accepts: Bool[np.ndarray, " states"], length: int
-) -> ClassAutomaton | None:
-    """The automaton of the words of a length that end in a state of ``accepts``, or None.
-
-    States that accept the same continuations are merged (Moore's partition refinement,
-    O(states v) a round); states from which nothing is accepted are dropped.
-    """
-    block = accepts.astype(np.int64)
-    while True:
-        refined = _number_rows(np.column_stack([block, block[step]]))
-        if refined.max() == block.max():
-            break
-        block = refined
-    member = np.unique(block, return_index=True)[1]  # one state of each block
-    merged = block[step[member]]
-    words = _trim(merged, accepts[member], int(block[0]), length)
-    return words if words is not None and words.size else None
-
-
-def meaning_digest(task: Task) -> str:
-    """SHA-256 (hex) of ``k``, ``v`` and the automaton's tables: the meaning, not the name.
-
-    Of a part of a task its queries as well.
-    """
-    step, label = task.automaton
-    meaning: dict[str, object] = {
-        "distribution": "uniform",
-        "k": task.k,
-        "label": label.tolist(),
-        "step": step.tolist(),
-        "v": task.v,
-    }
-    if task.queries != range(task.v):
-        meaning["queries"] = [task.queries.start, task.queries.stop - 1]
-    text = json.dumps(meaning, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(b"compactproofs task 1\n" + text.encode()).hexdigest()
-
-
-def _number_rows(rows: Int[np.ndarray, "n c"]) -> Int[np.ndarray, " n"]:
-    """Equal rows get equal numbers ``0, 1, ...``, different rows different ones."""
-    packed = np.ascontiguousarray(rows, dtype=np.int64)
-    as_one = packed.view(np.dtype((np.void, packed.shape[1] * 8))).ravel()
-    return np.unique(as_one, return_inverse=True)[1].reshape(-1).astype(np.int64)
-
-
-def _trim(
-    merged: Int[np.ndarray, "states v"],
-    accepts: Bool[np.ndarray, " states"],
-    start: int,
-    length: int,
-) -> ClassAutomaton | None:
-    """Keep the states between start and acceptance, start first; group tokens into letters."""
-    live = accepts.copy()
-    while (grown := live | live[merged].any(axis=1)).sum() > live.sum():
-        live = grown
-    if not live[start]:
-        return None
-    order = [start]
-    for state in order:  # grows while it is read
-        order += [s for s in dict.fromkeys(merged[state].tolist()) if live[s] and s not in order]
-    renumber = np.full(len(live), -1)
-    renumber[order] = np.arange(len(order))
-    step = renumber[merged[order]]
-    by_column: dict[tuple[int, ...], list[int]] = {}
-    for token, column in enumerate(map(tuple, step.T.tolist())):
-        by_column.setdefault(column, []).append(token)
-    by_column.pop((-1,) * len(order), None)
-    return ClassAutomaton(
-        length=length,
-        letters=tuple(tuple(tokens) for tokens in by_column.values()),
-        step=tuple(zip(*by_column, strict=True)) if by_column else ((),) * len(order),
-        accepting=tuple(bool(a) for a in accepts[order]),
-    )
+_MAX_STATES: Final = 1 << 16
+_MAX_ENTRIES: Final = 1 << 22  # of an automaton's table, states times tokens
 
 
 @final
@@ -263,6 +50,186 @@ class MaxOfK(Task):
                 some = ClassAutomaton(n, (below, (m,)), ((0, 1), (1, 1)), (False, True))
                 yield from ((q, m, some) for q in range(m))
             yield m, m, ClassAutomaton(n, (upto,), ((0,),), (True,))
+
+
+def _check_sizes(name: str, k: int, v: int, fewest: int) -> None:
+    if type(k) is not int or type(v) is not int or k < fewest or v < 1:
+        raise TaskError(
+            f"the task {name} is not defined: k must be a whole number, at least {fewest}, and v "
+            "one, at least 1"
+        )
+
+
+def _check_states(name: str, states: int, v: int) -> None:
+    most = min(_MAX_STATES, _MAX_ENTRIES // v)
+    if states > most:
+        raise TaskError(
+            f"the task {name} is too large: its automaton would have more than {most} states; "
+            "lower k or v"
+        )
+
+
+@final
+class SecondLargest(Task):
+    """The label is the second largest of the ``k`` tokens, equal ones counted apart."""
+
+    def __init__(self, k: int, v: int) -> None:
+        """``k >= 2`` tokens from a vocabulary of ``v >= 1``, at most 202."""
+        self.k = k
+        self.v = v
+        _check_sizes(self.name, k, v, fewest=2)
+        _check_states(self.name, v * (v + 1) // 2, v)
+
+    @property
+    def name(self) -> str:
+        """As ``second:k=4,v=12``."""
+        return f"second:k={self.k},v={self.v}"
+
+    @cached_property
+    def automaton(self) -> LabelAutomaton:
+        """The state is the pair of the two largest tokens so far, at first (0, 0).
+
+        The zeros before any token change nothing, for at least two tokens follow. The pair
+        ``a >= b`` has the number ``a (a + 1) / 2 + b``.
+        """
+        a, b = np.tril_indices(self.v)
+        tokens = np.arange(self.v)
+        largest = np.maximum(a[:, None], tokens)
+        second = np.maximum(b[:, None], np.minimum(a[:, None], tokens))
+        return LabelAutomaton(largest * (largest + 1) // 2 + second, b)
+
+    def acceptor(
+        self, label: int
+    ) -> tuple[Int[np.ndarray, "states v"], Bool[np.ndarray, " states"]]:
+        """The same automaton over three tokens: below the label, the label, above it.
+
+        Whether the second largest is the label depends on no more; below 0 there is nothing.
+        """
+        own = min(label, 1)
+        step, second = _SECOND_OF_THREE.automaton
+        return step[:, own + np.sign(np.arange(self.v) - label)], second == own
+
+
+_SECOND_OF_THREE: Final = SecondLargest(2, 3)
+
+
+@final
+class SumModV(Task):
+    """The label is the sum of the ``k`` tokens modulo ``v``."""
+
+    def __init__(self, k: int, v: int) -> None:
+        """``k >= 1`` tokens from a vocabulary of ``v >= 1``, at most 2048."""
+        self.k = k
+        self.v = v
+        _check_sizes(self.name, k, v, fewest=1)
+        _check_states(self.name, v, v)
+
+    @property
+    def name(self) -> str:
+        """As ``sum:k=2,v=31``."""
+        return f"sum:k={self.k},v={self.v}"
+
+    @cached_property
+    def automaton(self) -> LabelAutomaton:
+        """The state is the sum so far."""
+        tokens = np.arange(self.v)
+        return LabelAutomaton((tokens[:, None] + tokens) % self.v, tokens)
+
+    def classes(self) -> Iterator[tuple[int, int, ClassAutomaton]]:
+        """The same as of any task, written down: words with the sum ``label - query``."""
+        letters = tuple((token,) for token in range(self.v))
+        step = tuple(map(tuple, self.automaton.step.tolist()))
+        with_sum = [
+            ClassAutomaton(self.k - 1, letters, step, tuple(s == wanted for s in range(self.v)))
+            for wanted in range(self.v)
+        ]
+        for label in range(self.v):
+            for query in range(self.v) if self.k > 1 else (label,):
+                yield query, label, with_sum[(label - query) % self.v]
+
+
+@final
+class FetchAndMap(Task):
+    """The last token points at another one; the label is that token, permuted.
+
+    The last token ``q`` points at the position ``p = q mod (k - 1)``, and the label is
+    ``perm(t_p)`` with ``perm(t) = (a t + 1) mod v``, where ``a`` is the least whole number that has
+    no divisor but 1 in common with ``v`` and is at least 2 and at least ``618 v / 1000``.
+    """
+
+    def __init__(self, k: int, v: int) -> None:
+        """``k >= 2`` tokens from ``v >= 1``; the automaton remembers the first ``k - 1``.
+
+        Raises TaskError where that takes more than 2^16 states, or 2^22 entries of its table.
+        """
+        self.k = k
+        self.v = v
+        _check_sizes(self.name, k, v, fewest=2)
+        # Without the first comparison v^k could be a number of megabytes.
+        many = v > 1 and k > _MAX_STATES.bit_length()
+        _check_states(self.name, _MAX_STATES + 1 if many else _words_up_to(k - 1, v) + v, v)
+
+    @property
+    def name(self) -> str:
+        """As ``fetch:k=4,v=16``."""
+        return f"fetch:k={self.k},v={self.v}"
+
+    @cached_property
+    def permutation(self) -> Int[np.ndarray, " v"]:
+        """``perm(t)`` for every token."""
+        factor = max(2, -(-618 * self.v // 1000))
+        while gcd(factor, self.v) > 1:
+            factor += 1
+        return (factor * np.arange(self.v) + 1) % self.v
+
+    @cached_property
+    def automaton(self) -> LabelAutomaton:
+        """The state is the word so far, up to ``k - 1`` tokens; after the query, the label.
+
+        The empty word is 0, and the word ``s`` with a token ``t`` added is ``v s + 1 + t``. The
+        label ``m`` follows on all words; other states have the label 0.
+        """
+        v, n = self.v, self.k - 1
+        shorter, words = _words_up_to(n - 1, v), _words_up_to(n, v)
+        step = np.empty((words + v, v), dtype=np.int64)
+        step[:shorter] = v * np.arange(shorter)[:, None] + 1 + np.arange(v)
+        token = np.array([np.arange(words - shorter) // v ** (n - 1 - p) % v for p in range(n)])
+        step[shorter:words] = words + self.permutation[token[np.arange(v) % n]].T
+        step[words:] = np.arange(words, words + v)[:, None]
+        return LabelAutomaton(step, np.concatenate([np.zeros(words, np.int64), np.arange(v)]))
+
+    def classes(self) -> Iterator[tuple[int, int, ClassAutomaton]]:
+        """The same as of any task, written down: words with one token given, the others free."""
+        for label in range(self.v):
+            words = [self._words(position, label) for position in range(self.k - 1)]
+            for query in range(self.v):
+                yield query, label, words[query % (self.k - 1)]
+
+    def class_automaton(self, query: int, label: int) -> ClassAutomaton | None:
+        """The words before ``query`` that give ``label``, or None if there are none."""
+        if not 0 <= label < self.v:
+            return None
+        return self._words(query % (self.k - 1), label)
+
+    def _words(self, position: int, label: int) -> ClassAutomaton:
+        """Words that hold at ``position`` the token that maps to ``label``."""
+        (source,) = np.flatnonzero(self.permutation == label).tolist()
+        others = tuple(token for token in range(self.v) if token != source)
+        letters = ((source,), others) if others else ((source,),)
+        reading = [(state + 1,) * len(letters) for state in range(position)]
+        there = (position + 1, -1)[: len(letters)]
+        done = (position + 1,) * len(letters)
+        return ClassAutomaton(
+            length=self.k - 1,
+            letters=letters,
+            step=(*reading, there, done),
+            accepting=(False,) * (position + 1) + (True,),
+        )
+
+
+def _words_up_to(length: int, v: int) -> int:
+    """How many words over ``v`` tokens have at most ``length`` of them."""
+    return sum(v**n for n in range(length + 1))
 
 
 @final
@@ -314,7 +281,12 @@ class PartOfTask(Task):
         return self._whole.class_automaton(query, label) if query in self._queries else None
 
 
-_TASKS = {"max": MaxOfK}
+_TASKS: Final[dict[str, Callable[[int, int], Task]]] = {
+    "max": MaxOfK,
+    "second": SecondLargest,
+    "sum": SumModV,
+    "fetch": FetchAndMap,
+}
 _MAX_V = 2048  # the automaton has v^2 entries
 _MAX_BITS = 12_000  # of v^k, so that every count prints in under 4000 digits
 
@@ -354,7 +326,7 @@ def parse_task(text: str, *, parts: bool = False) -> Task:
         raise TaskError(
             f"the task {text!r} is too large: v is at most {_MAX_V} and v^k at most 2^{_MAX_BITS}"
         )
-    whole = _TASKS[kind](**values)
+    whole = _TASKS[kind](values["k"], values["v"])
     if queries is None:
         return whole
     if not parts:

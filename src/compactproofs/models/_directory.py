@@ -4,7 +4,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -79,7 +79,7 @@ def save_model(
     if not arrays:
         raise ValueError("save_model: tensors is empty; give at least one array")
     target = Path(os.path.abspath(path))
-    with _replacing(target) as fresh:
+    with replacing(target) as fresh:
         (fresh / CONFIG_FILE).write_text(text, encoding="utf-8")
         # Not save_file: it makes a file that only its owner can read.
         (fresh / TENSORS_FILE).write_bytes(save(arrays))
@@ -93,6 +93,19 @@ def check_destination(path: str | os.PathLike[str], *, force: bool = False) -> N
     would delete anything but an empty directory or one that holds a model and nothing else;
     NotADirectoryError when a parent is a file.
     """
+    check_directory(
+        path, "a model directory", (CONFIG_FILE, TENSORS_FILE), CONFIG_FILE, force=force
+    )
+
+
+def check_directory(
+    path: str | os.PathLike[str], kind: str, names: Collection[str], marker: str, *, force: bool
+) -> None:
+    """`check_destination` for any kind of directory that is written whole.
+
+    kind: what is written, for messages; names: the files that such a directory may hold;
+    marker: the one that it must hold to be taken for one.
+    """
     target = Path(os.path.abspath(path))
     for parent in target.parents:
         if os.path.lexists(parent):
@@ -104,19 +117,19 @@ def check_destination(path: str | os.PathLike[str], *, force: bool = False) -> N
     if target.is_symlink() or not target.is_dir():
         raise FileExistsError(f"{path} exists and is not a directory; choose another path")
     held = {entry.name for entry in target.iterdir()}
-    foreign = sorted(held - {CONFIG_FILE, TENSORS_FILE})
-    if foreign or (held and CONFIG_FILE not in held):
-        named = f"it holds {foreign[0]!r}" if foreign else f"it has no {CONFIG_FILE}"
+    foreign = sorted(held - set(names))
+    if foreign or (held and marker not in held):
+        named = f"it holds {foreign[0]!r}" if foreign else f"it has no {marker}"
         raise FileExistsError(
-            f"{path} exists and is more than a model directory ({named}), so it is never "
-            "overwritten; choose another path"
+            f"{path} exists and is more than {kind} ({named}), so it is never overwritten; "
+            "choose another path"
         )
     if not force:
         raise FileExistsError(f"{path} exists; pass --force (force=True) to replace it")
 
 
 @contextmanager
-def _replacing(target: Path) -> Iterator[Path]:
+def replacing(target: Path) -> Iterator[Path]:
     """Yield a fresh directory beside `target` that takes its place if the block succeeds."""
     created = _create_parents(target)
     token = secrets.token_hex(8)

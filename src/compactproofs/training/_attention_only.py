@@ -5,15 +5,16 @@ Notation: b batch, k positions, v tokens, d width of the residual stream, h widt
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float32, Int
 
-from ._max_of_k import TrainProgress, TrainSettings
+from ._max_of_k import TrainSettings
+from ._result import TrainProgress
+from ._torch import one_thread, usable_device
 
 _TICK_EVERY = 50
 _LOSSES_KEPT = 100
@@ -41,37 +42,11 @@ def fit_to_maximum(
 
     Raises ValueError for an unusable device and FloatingPointError when the loss is not finite.
     """
-    device = _usable_device(settings.device)
-    with _one_thread():
+    device = usable_device(settings.device)
+    with one_thread():
         weights = _initial(settings, weight_seed, device)
         final_loss = _descend(settings, weights, data_seed, device, tick)
         return _named(weights), final_loss
-
-
-def _usable_device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ValueError(f"device={name!r} is not a torch device; use 'cpu' or 'cuda'") from None
-    if device.type not in ("cpu", "cuda"):
-        raise ValueError(f"device={name!r} is not supported; use 'cpu' or 'cuda'")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(
-            f"device={name!r}, but torch sees {torch.cuda.device_count()} CUDA devices; use 'cpu'"
-        )
-    return device
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    # The order of a threaded sum depends on the number of threads, hence so would the weights;
-    # and products this small are slower when shared out.
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _initial(settings: TrainSettings, seed: int, device: torch.device) -> _Weights:

@@ -1,4 +1,4 @@
-"""Max-of-K: settings and result of the published recipe.
+"""Max-of-K: settings of the published recipe, and training by it.
 
 Source: Gross et al., "Compact Proofs of Model Performance via Mechanistic Interpretability"
 (arXiv 2406.11779): one layer, one head, attention only, no LayerNorm, no biases; fresh uniform
@@ -8,14 +8,11 @@ the authors' code does, because the random streams differ.
 Nothing here imports torch before a model is trained, so that a command's ``--help`` stays quick.
 """
 
-import hashlib
-import importlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-from jaxtyping import Float32
+from ._result import TrainedModel, TrainProgress, derived_seed, model_config, require_torch
 
 # A recipe for toy models: an absurd size should be a sentence, not a failed allocation.
 _MOST_NUMBERS = 100_000_000
@@ -79,29 +76,6 @@ class TrainSettings:
         return self.d_model * (2 * self.v + self.k + 4 * self.head_width)
 
 
-@dataclass(frozen=True)
-class TrainProgress:
-    """Where a run stands: steps done, steps in all, and the loss (nats) of the latest batch."""
-
-    step: int
-    steps: int
-    loss: float
-
-
-@dataclass(frozen=True)
-class TrainedModel:
-    """A trained model, ready for `compactproofs.models.save_model`.
-
-    config: the fields of ``config.json`` (TransformerLens names).
-    tensors: float32 arrays under TransformerLens 3 names; biases are zero and left out.
-    final_loss: mean cross-entropy (nats) over the last 100 batches, or over all if fewer.
-    """
-
-    config: dict[str, object]
-    tensors: dict[str, Float32[np.ndarray, "..."]]
-    final_loss: float
-
-
 def train_max_of_k(
     settings: TrainSettings, tick: Callable[[TrainProgress], None] | None = None
 ) -> TrainedModel:
@@ -115,47 +89,23 @@ def train_max_of_k(
     FloatingPointError when training diverges.
     Cost: about 1 ms a step at k=4, v=64, d_model=32 on one core.
     """
-    try:
-        importlib.import_module("torch")
-    except ImportError as missing:
-        raise ImportError(
-            "train_max_of_k needs torch, which is not installed: pip install 'compactproofs[train]'"
-        ) from missing
+    require_torch("train_max_of_k")
     from ._attention_only import fit_to_maximum
 
     tensors, final_loss = fit_to_maximum(
         settings,
-        weight_seed=_derived_seed(settings.seed, "weights"),
-        data_seed=_derived_seed(settings.seed, "data"),
+        weight_seed=derived_seed(settings.seed, "weights"),
+        data_seed=derived_seed(settings.seed, "data"),
         tick=tick,
     )
-    return TrainedModel(config=_config(settings), tensors=tensors, final_loss=final_loss)
-
-
-def _derived_seed(seed: int, label: str) -> int:
-    # Hashed apart, so that neighbouring seeds share neither weights nor data.
-    digest = hashlib.sha256(f"{seed}:{label}".encode()).digest()
-    return int.from_bytes(digest[:4], "big")
-
-
-def _config(settings: TrainSettings) -> dict[str, object]:
-    return {
-        "n_layers": 1,
-        "n_heads": 1,
-        "d_model": settings.d_model,
-        "d_head": settings.head_width,
-        "d_mlp": None,
-        "d_vocab": settings.v,
-        "d_vocab_out": settings.v,
-        "n_ctx": settings.k,
-        "act_fn": None,
-        "attn_only": True,
-        "normalization_type": None,
-        "eps": 1e-5,
-        "attn_scale": -1.0,
-        "use_attn_scale": True,
-        "attention_dir": "causal",
-        "positional_embedding_type": "standard",
-        "dtype": "float32",
-        "seed": settings.seed,
-    }
+    config = model_config(
+        k=settings.k,
+        v=settings.v,
+        n_layers=1,
+        n_heads=1,
+        d_model=settings.d_model,
+        d_head=settings.head_width,
+        d_mlp=0,
+        seed=settings.seed,
+    )
+    return TrainedModel(config=config, tensors=tensors, final_loss=final_loss)

@@ -15,6 +15,7 @@ should catch them alone (each was tried or argued through):
   check is listed).
 * ``conclude`` without its cover check: it guards against defects elsewhere, which are listed.
 * the mean position dropped from the keys of ``qk_factors``: it adds one number to a row of scores.
+* ``margin.lower() >= 0`` in brute force on a transformer: an enclosure always has a radius.
 * ``moves`` that keep useless targets, ``_trim`` that keeps dead states: the same words, more work.
 """
 
@@ -23,7 +24,18 @@ from .counting import COUNTING
 from .float32 import FLOAT32
 from .form import Mutant as Mutant
 from .foundations import FOUNDATIONS
+from .independence import INDEPENDENCE
+from .networks import NETWORKS
 from .shared_bounds import SHARED_BOUNDS
 from .subcubic import SUBCUBIC
 
-MUTANTS = (*COUNTING, *SHARED_BOUNDS, *SUBCUBIC, *FLOAT32, *COMPOSITION, *FOUNDATIONS)
+MUTANTS = (
+    *COUNTING,
+    *SHARED_BOUNDS,
+    *SUBCUBIC,
+    *FLOAT32,
+    *COMPOSITION,
+    *NETWORKS,
+    *INDEPENDENCE,
+    *FOUNDATIONS,
+)

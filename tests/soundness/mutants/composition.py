@@ -15,6 +15,9 @@ COMPOSITION = [
     *edits_of(
         "_tasks.py",
         ("classes of all queries", "if one[0] in self._queries)", "if one[0] >= 0)"),
+    ),
+    *edits_of(
+        "_task.py",
         ("a part named as the whole", "if task.queries != range(task.v):", "if not task.k:"),
         ("totals of the whole", "return len(self.queries) *", "return self.v *"),
     ),

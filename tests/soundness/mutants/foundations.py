@@ -4,7 +4,7 @@ from ..copies import Edit
 from .form import Mutant, edits_of
 
 _TASKS = edits_of(
-    "_tasks.py",
+    "_automata.py",
     (
         "class size one token too many",
         "sum(len(self.letters[letter]) for letter in letters)",
@@ -12,18 +12,28 @@ _TASKS = edits_of(
     ),
     ("every word accepted", "if self.accepting[s]}", "}"),
     ("last letter forgotten", "enumerate(self.step[state]):", "enumerate(self.step[state][:-1]):"),
-    ("query not read", "accepts = labels[step[:, query]] == label", "accepts = labels == label"),
+    ("query not read", "accepts = accepted[step[:, query]]", "accepts = accepted"),
     (
         "states told apart by token 0 alone",
         "np.column_stack([block, block[step]])",
         "np.column_stack([block, block[step[:, 0]]])",
     ),
+) + edits_of(
+    "_tasks.py",
     (
         "words of the maximum alone",
         "((0, 1), (1, 1)), (False, True)",
         "((0, 1), (1, 1)), (True, True)",
     ),
     ("one token too few", "tuple(range(m + 1))", "tuple(range(max(1, m)))"),
+    ("the latest token as second", "np.minimum(a[:, None], tokens)", "tokens"),
+    ("the label as above itself", "np.arange(self.v) - label)", "np.arange(self.v) - label + 1)"),
+    ("sums without the query", "with_sum[(label - query) % self.v]", "with_sum[label]"),
+    ("sums that do not wrap", "% self.v, tokens)", ".clip(0, self.v - 1), tokens)"),
+    ("pointer not read", "words[query % (self.k - 1)]", "words[0]"),
+    ("pointer one too far", "token[np.arange(v) % n]", "token[(np.arange(v) + 1) % n]"),
+    ("word read backwards", "v ** (n - 1 - p)", "v**p"),
+    ("token not mapped", "self.permutation == label", "np.arange(self.v) == label"),
 )
 
 _BRUTE_FORCE = edits_of(
