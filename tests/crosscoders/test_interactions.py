@@ -229,7 +229,8 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_importing_needs_neither_torch_nor_scikit_learn() -> None:
     code = (
         "import sys, compactproofs.crosscoders.interactions, compactproofs.crosscoders.fidelity, "
-        "compactproofs.crosscoders.clusters; "
+        "compactproofs.crosscoders.clusters, compactproofs.cli._crosscoder_view, "
+        "compactproofs.cli._crosscoder_interactions; "
         "sys.exit(bool({'torch', 'sklearn', 'scipy'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0

@@ -30,7 +30,7 @@ def prove(
     theorem: Annotated[str, typer.Option(help=f"One of {', '.join(THEOREMS)}.")] = "additive",
     bins: Annotated[
         int | None,
-        typer.Option(help="Slack bins of additive, windowed and collapsed: more, tighter."),
+        typer.Option(help="Slack bins, of theorems that count slack: more, tighter."),
     ] = None,
     window: Annotated[
         int | None,
@@ -45,6 +45,9 @@ def prove(
     attention_error: Annotated[
         str | None,
         typer.Option(help="Attention part of subcubic (default exact_EQKE+max_diff_exact)."),
+    ] = None,
+    cells: Annotated[
+        int | None, typer.Option(help="The most cells that a proof by crosscoder-d may have.")
     ] = None,
     budget: Annotated[
         str | None,
@@ -65,10 +68,11 @@ def prove(
 ) -> None:
     """Prove a lower bound on a model's accuracy at a task."""
     require_semantics(semantics)
-    wanted = _threshold(at_least)
+    wanted = threshold(at_least)
     given = {
         "bins": bins,
         "window": window,
+        "cells": cells,
         "direct": direct,
         "averaging": averaging,
         "attention_error": attention_error,
@@ -129,7 +133,7 @@ def prove(
         raise typer.Exit(1)
 
 
-def _threshold(text: str | None) -> Fraction | None:
+def threshold(text: str | None) -> Fraction | None:
     if text is None:
         return None
     number = re.fullmatch(r"[0-9]{1,40}(\.[0-9]{0,40}|/0*[1-9][0-9]{0,40})?", text)

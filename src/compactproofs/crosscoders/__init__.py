@@ -25,6 +25,9 @@ from ._encoded import encoded_from_codes as encoded_from_codes
 from ._encoded_files import check_encoded_destination as check_encoded_destination
 from ._encoded_files import load_encoded as load_encoded
 from ._encoded_files import save_encoded as save_encoded
+from ._encoded_task import atoms_of as atoms_of
+from ._encoded_task import encode_task as encode_task
+from ._encoded_task import prove_independence as prove_independence
 from ._errors import CrosscoderError as CrosscoderError
 from ._files import check_crosscoder_destination as check_crosscoder_destination
 from ._files import load_crosscoder as load_crosscoder

@@ -21,4 +21,14 @@ def find_witness(
         from .subcubic import find_subcubic_witness
 
         return find_subcubic_witness(model, task, options, tick)._asdict()
+    if theorem == "crosscoder-d":
+        from .cells import find_cells
+
+        net = model.as_transformer() if isinstance(model, Model) else model
+        return find_cells(net, task, options, tick)
+    if theorem == "cells":
+        from .cells_through_depth import find_cells_through_depth
+
+        net = model.as_transformer() if isinstance(model, Model) else model
+        return find_cells_through_depth(net, task, options, tick)
     return {}

@@ -1,7 +1,8 @@
 """One self-contained HTML page: sections of text, tiles, tables and figures; nothing is loaded."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from html import escape
 
 _STYLE = """
@@ -26,6 +27,8 @@ th:after{content:' \\2195';color:var(--faint)}
 tr.mark td{background:var(--card);font-weight:600}
 figure{margin:1em 0;padding:4px;overflow-x:auto}figure svg{max-width:100%;height:auto}
 .row{display:flex;flex-wrap:wrap;gap:8px}
+details{border:1px solid var(--rule);border-radius:8px;margin:.5em 0;padding:0 12px}
+summary{cursor:pointer;padding:8px 0;font-variant-numeric:tabular-nums}
 pre{background:var(--card);padding:12px;border-radius:8px;overflow-x:auto;font-size:.85rem}
 @media print{nav{display:none}th:after{content:''}h2{break-after:avoid}
 figure,table{break-inside:avoid}}
@@ -109,6 +112,13 @@ class Page:
         """SVG pictures side by side, as far as there is room."""
         body = "".join(f"<figure>{_embedded(svg)}</figure>" for svg in svgs)
         self._add(f"<div class=row>{body}</div>")
+
+    @contextmanager
+    def fold(self, title: str, *, is_open: bool = False) -> Iterator[None]:
+        """What is added inside shows after a click on ``title``."""
+        self._add(f"<details{' open' if is_open else ''}><summary>{escape(title)}</summary>")
+        yield
+        self._add("</details>")
 
     def interactive(self, fragment: str, script: str) -> None:
         """A fragment of HTML that needs ``script``, which goes on the page once."""

@@ -57,7 +57,7 @@ INDEPENDENCE = edits_of(
         "pull, here).absolute().lower())",
     ),
     ("singles without the rest", "(beta + pull).relu() - rest)", "(beta + pull).relu())"),
-    ("additive at one neuron is enough", "apart.all(axis=1))", "apart.any(axis=1))"),
+    ("additive at one neuron is enough", "apart.all(axis=-1))", "apart.any(axis=-1))"),
     ("dominated taken for apart", "kinds[:3].any(axis=0)", "kinds[:4].any(axis=0)"),
     (
         "the last bound of a pair kept",

@@ -5,19 +5,38 @@ from dataclasses import fields
 from typing import Any, NamedTuple
 
 from .._claim import Proved as Proved
+from .._codes import CODE_TYPES
 from .._errors import OptionError
 from .._model import Model
 from .._transformer import Transformer
+from ._brute_force_network import brute_force_flops as brute_force_flops
 from ._brute_force_network import brute_force_network as brute_force_network
 from .additive import AdditiveOptions as AdditiveOptions
 from .additive import EffortWitness as EffortWitness
 from .additive import additive as additive
 from .brute_force import BruteForceOptions as BruteForceOptions
 from .brute_force import brute_force as brute_force
+from .cells import CellsOptions as CellsOptions
+from .cells import CellsWitness as CellsWitness
+from .cells import cells as cells
 from .collapsed import CollapsedCubicOptions as CollapsedCubicOptions
 from .collapsed import CollapsedSubcubicOptions as CollapsedSubcubicOptions
 from .collapsed import collapsed_cubic as collapsed_cubic
 from .collapsed import collapsed_subcubic as collapsed_subcubic
+from .crosscoder_a import TELESCOPING_TYPES
+from .crosscoder_a import CrosscoderAOptions as CrosscoderAOptions
+from .crosscoder_a import TelescopingWitness as TelescopingWitness
+from .crosscoder_a import crosscoder_a as crosscoder_a
+from .crosscoder_b import AdditiveCodes as AdditiveCodes
+from .crosscoder_b import CrosscoderBOptions as CrosscoderBOptions
+from .crosscoder_b import crosscoder_b as crosscoder_b
+from .crosscoder_c import CellCodes as CellCodes
+from .crosscoder_c import CrosscoderCOptions as CrosscoderCOptions
+from .crosscoder_c import crosscoder_c as crosscoder_c
+from .crosscoder_d import CELL_WITNESS_TYPES
+from .crosscoder_d import CellWitness as CellWitness
+from .crosscoder_d import CrosscoderDOptions as CrosscoderDOptions
+from .crosscoder_d import crosscoder_d as crosscoder_d
 from .cubic import CubicOptions as CubicOptions
 from .cubic import cubic as cubic
 from .subcubic import SubcubicOptions as SubcubicOptions
@@ -81,12 +100,52 @@ THEOREMS = {
         witness_types={"effort": "I32", "order": "I32"},
     ),
     "brute-force": Theorem(brute_force, BruteForceOptions, on_transformer=brute_force_network),
+    "cells": Theorem(
+        cells,
+        CellsOptions,
+        from_tables=False,
+        witness=CellsWitness,
+        witness_types={"cell": "I32"},
+        on_transformer=cells,
+    ),
     "collapsed-cubic": Theorem(collapsed_cubic, CollapsedCubicOptions),
     "collapsed-subcubic": Theorem(
         collapsed_subcubic,
         CollapsedSubcubicOptions,
         witness=WindowWitness,
         witness_types={"window": "I32"},
+    ),
+    "crosscoder-a": Theorem(
+        crosscoder_a,
+        CrosscoderAOptions,
+        from_tables=False,
+        witness=TelescopingWitness,
+        witness_types=TELESCOPING_TYPES,
+        on_transformer=crosscoder_a,
+    ),
+    "crosscoder-b": Theorem(
+        crosscoder_b,
+        CrosscoderBOptions,
+        from_tables=False,
+        witness=AdditiveCodes,
+        witness_types=CODE_TYPES | {"sign": "I32"},
+        on_transformer=crosscoder_b,
+    ),
+    "crosscoder-c": Theorem(
+        crosscoder_c,
+        CrosscoderCOptions,
+        from_tables=False,
+        witness=CellCodes,
+        witness_types=CODE_TYPES | {"slope": "F64"},
+        on_transformer=crosscoder_c,
+    ),
+    "crosscoder-d": Theorem(
+        crosscoder_d,
+        CrosscoderDOptions,
+        from_tables=False,
+        witness=CellWitness,
+        witness_types=CELL_WITNESS_TYPES,
+        on_transformer=crosscoder_d,
     ),
     "cubic": Theorem(cubic, CubicOptions),
     "subcubic": Theorem(

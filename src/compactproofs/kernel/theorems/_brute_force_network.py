@@ -55,6 +55,17 @@ def brute_force_network(
     )
 
 
+def brute_force_flops(net: Transformer, task: Task) -> int:
+    """The length of a brute-force proof, without making it: all sequences cost the same."""
+    cost = []
+    for several in (1, 2):
+        ledger = Ledger()
+        tokens = np.zeros((several, task.k), dtype=np.int64)
+        decide(logits(net, tokens, ledger), np.zeros(several, dtype=np.int64))
+        cost.append(ledger.flops)
+    return cost[0] + (task.total - 1) * (cost[1] - cost[0])
+
+
 def sequences_at_once(net: Transformer) -> int:
     """How many sequences a block of work may have."""
     block = net.blocks[0]
