@@ -222,8 +222,8 @@ def tables(found: dict[str, Any]) -> str:
         f"k = {found['sizes']['k']}, {found['sizes']['steps']:,} steps of "
         f"{found['sizes']['batch']} positions, "
         + ", ".join(minutes(one) for one in made)
-        + f" processor minutes; measured on {made[0]['rows']:,} held-out positions. Penalty: "
-        f"on block {penalised(made)}, weight in the head of each column.",
+        + f" processor minutes; measured on {made[0]['rows']:,} held-out positions. Penalty "
+        f"(weight in the head of each column): on block {penalised(made)}.",
         "",
         headed("site: unexplained variance, then share of cross-entropy recovered", weights * 2),
     ]
@@ -241,7 +241,7 @@ def tables(found: dict[str, Any]) -> str:
             [f"{100 * x['claimed_accuracy']:.1f} %" for x in made],
         )
     )
-    lines += ["", headed("MLP of block", [f"{n}: {w}" for n in blocks(made) for w in weights])]
+    lines += ["", headed("MLP of block; penalty", [f"{n}; {w}" for n in blocks(made) for w in weights])]
     for name, of in LAYER_ROWS.items():
         lines.append(row(name, [of(one["layers"][n]) for n in blocks(made) for one in made]))
     lines += ["", *ball_table(made, weights)]
@@ -286,6 +286,32 @@ def ball_table(made: list[dict[str, Any]], weights: list[str]) -> list[str]:
         counts = [str(one["starts"][place]["certified"]) for one in balls]
         lines.append(row(f"`{site.removeprefix('blocks.')}`", counts))
     return lines
+
+
+def draw(found: dict[str, Any], file: Path) -> None:
+    """The bound from the embedding on, beside the true distance, as SVG."""
+    from matplotlib import pyplot as plt
+
+    plt.rcParams.update({"svg.hashsalt": "bigger network", "svg.fonttype": "none"})
+    figure, axes = plt.subplots(figsize=(6.4, 3.6))
+    for number, one in enumerate(found["crosscoders"]):
+        ball, name = one["ball"], f"penalty {one['penalty']:g}"
+        sites = [
+            site.removeprefix("blocks.").replace(".hook_resid_", " ") for site in ball["sites"]
+        ]
+        color = f"C{number}"
+        axes.plot(sites, ball["starts"][0]["radius"], "o-", color=color, label=f"bound, {name}")
+        axes.plot(sites, ball["distance"], "o:", color=color, label=f"true, {name}")
+        axes.plot(sites[-1:], [ball["starts"][0]["allowed"]], "x", color=color, markersize=9)
+    axes.set(
+        yscale="log",
+        ylabel="distance, median of positions",
+        xlabel="site (x: what the margin allows)",
+    )
+    axes.legend(fontsize=8, frameon=False)
+    figure.tight_layout()
+    figure.savefig(file, metadata={"Date": None, "Creator": None})
+    plt.close(figure)
 
 
 def headed(name: str, columns: list[str]) -> str:
@@ -349,6 +375,7 @@ def main() -> None:
     except OutOfTime:
         sys.exit("time is up; run again to go on")
     fill_page(wanted.page, found)
+    draw(found, wanted.page.with_name("bigger_network.svg"))
 
 
 if __name__ == "__main__":

@@ -180,7 +180,10 @@ def proved_apart(
 def ball_of(
     net: Transformer, crosscoder: Crosscoder, tokens: Int64[np.ndarray, "s k"], sequences: int
 ) -> dict[str, Any]:
-    """Medians over tokens of the norm-ball bound, from each site on, and what it certifies."""
+    """Medians over positions of the norm-ball bound, from each site on, and what it certifies.
+
+    margin, lost: see `norm_ball.Certified`; allowed: the radius at the end at which both are equal.
+    """
     print("measuring the norm ball", flush=True)
     picked = tokens[np.linspace(0, len(tokens) - 1, sequences).astype(np.int64)]
     found = norm_ball.streams(net, crosscoder, picked)
@@ -196,6 +199,7 @@ def ball_of(
                 "largest_margin": float(end.margin.max()),
                 "lost": float(np.median(end.lost)),
                 "smallest_lost": float(end.lost.min()),
+                "allowed": float(np.median(end.margin * bounds[-1] / end.lost)),
                 "certified": int(end.certain.sum()),
             }
         )

@@ -8,6 +8,9 @@ import numpy as np
 from safetensors.numpy import load, save
 
 
+KINDS = {"int32": "I32", "int64": "I64", "float64": "F64", "uint8": "U8"}
+
+
 def claim_of(data: bytes) -> dict[str, Any]:
     length = int.from_bytes(data[:8], "little")
     return json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["claim"])
@@ -22,7 +25,7 @@ def sign(fields: dict[str, Any], tensors: dict[str, np.ndarray]) -> bytes:
     fields = {name: value for name, value in fields.items() if name != "digest"}
     digest = hashlib.sha256(b"compactproofs certificate 1\n" + canonical(fields).encode())
     for name in sorted(tensors):
-        kind = {"int32": "I32", "int64": "I64", "float64": "F64"}[tensors[name].dtype.name]
+        kind = KINDS[tensors[name].dtype.name]
         digest.update(f"\n{name} {kind} {list(tensors[name].shape)}\n".encode())
         digest.update(tensors[name].tobytes())
     fields["digest"] = digest.hexdigest()

@@ -36,7 +36,9 @@ class SweepSettings:
     def __post_init__(self) -> None:
         """Refuse what cannot be run, before anything is."""
         if not isinstance(parse_task(self.task), MaxOfK):
-            raise TaskError(f"no training recipe for the task {self.task!r}")
+            raise TaskError(
+                f"a sweep trains by the published recipe, of max:k=... alone, not {self.task!r}"
+            )
         _ladder.strategies(self.strategies)
         for name in ("steps", "d_model", "batch", "samples"):
             if getattr(self, name) < 1:

@@ -215,3 +215,11 @@ def test_tables_are_put_between_the_marks(found: dict[str, Any], tmp_path: Path)
     assert f"{found['text']['characters']:,} characters" in text
     for line in text.splitlines():
         assert not line.startswith("|") or line.endswith("|")
+
+
+def test_a_picture_is_drawn_the_same_way_twice(found: dict[str, Any], tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="the picture")
+    for name in ("a.svg", "b.svg"):
+        benchmark.draw(found, tmp_path / name)
+    text = (tmp_path / "a.svg").read_text()
+    assert text == (tmp_path / "b.svg").read_text() and "bound, penalty 1" in text

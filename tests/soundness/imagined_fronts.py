@@ -58,15 +58,19 @@ class ImaginedFront:
             for n in range(self.direct.shape[1])
         ]
 
-    def is_right(self, sequence: tuple[int, ...], label: int) -> bool:
-        """Whether the label's logit exceeds every other."""
+    def logits(self, sequence: tuple[int, ...]) -> list[Fraction]:
+        """The answers."""
         x = self.R.shape[1]
         z = self.z(sequence)
         active = [max(Fraction(0), one) for one in z[x:]]
-        logits = [
+        return [
             z[y] + sum((a * r for a, r in zip(active, self.R[:, y], strict=True)), Fraction(0))
             for y in range(x)
         ]
+
+    def is_right(self, sequence: tuple[int, ...], label: int) -> bool:
+        """Whether the label's logit exceeds every other."""
+        logits = self.logits(sequence)
         return all(logits[label] > other for y, other in enumerate(logits) if y != label)
 
     def in_kernel(self, kernel: ModuleType) -> Any:
@@ -78,33 +82,42 @@ class ImaginedFront:
 
 
 def imagined_front(rng: np.random.Generator, k: int, v: int, x: int, m: int) -> ImaginedFront:
-    """Numbers of all sizes up to the limits, exactly known or anything in between."""
-    size = int(rng.choice([3, 100, 1 << 20, LIMIT]))
-    gap = int(rng.choice([0, 0, 0, 1, 3, size]))
-    spread = int(rng.choice([0, 2, 12, 80]))
+    """Numbers of all sizes up to the limits, exactly known or anything in between.
 
-    def pair(*shape: int, least: int = -LIMIT, most: int = LIMIT, of: int = size) -> Any:
-        low = rng.integers(max(least, -of), min(of, most) + 1, shape)
-        return low, np.minimum(low + rng.integers(0, gap + 1, shape), most)
+    Chosen inside them: one end of an output's table throughout, or any end of each entry.
+    """
+    size = int(rng.choice([3, 100, 1 << 20, LIMIT]))
+    gap = int(rng.choice([0, 0, 1, 3, size // 8, size]))
+    spread = int(rng.choice([0, 2, 12, 80]))
+    throughout = rng.random() < 0.5
+
+    def pair(*shape: int, most: int = LIMIT, of: int = size, by: int = gap) -> Any:
+        low = rng.integers(-min(of, most), min(of, most) + 1, shape)
+        wide = rng.integers(0, by + 1, shape) * (rng.random(shape) < rng.choice([0.1, 1.0]))
+        return low, np.minimum(low + wide, most)
 
     def inside(low: np.ndarray, high: np.ndarray) -> np.ndarray:
-        return np.where(rng.random(low.shape) < 0.5, low, high)
+        drawn = rng.random(low.shape[-1:] if throughout else low.shape)
+        return np.where(drawn < 0.5, low, high)
 
-    weight_low, weight_high = pair(k, v, v, least=1)
     full = rng.random() < 0.7  # as real tables have them: mantissas of 29 bits and more
-    if full:
-        weight_low = rng.integers(LIMIT // 2, LIMIT + 1 - gap, (k, v, v)) if gap < 9 else weight_low
-        weight_high = np.minimum(weight_low + rng.integers(0, gap + 1, (k, v, v)), LIMIT)
+    least, most = (LIMIT // 2, LIMIT) if full else (1, size)
+    weight_low = rng.integers(least, most + 1, (k, v, v))
+    unsure = min(gap, 4) if full else int(rng.choice([0, 1, size]))
+    weight_high = np.minimum(weight_low + rng.integers(0, unsure + 1, (k, v, v)), LIMIT)
     exponent = rng.integers(-spread, spread + 1, (k, v, v))
-    value, direct = pair(k, v, x + m), pair(v, x + m)
     chosen = inside(weight_low, weight_high)
-    weight_low = np.where(rng.random(weight_low.shape) < 0.1 * bool(gap), 0, weight_low)
-    most = 1 << (27 - m.bit_length() if m else 27)
-    R_low, R_high = pair(m, x, least=-most, most=most, of=int(rng.choice([2, 1000, most])))
+    weight_low = np.where(rng.random(weight_low.shape) < 0.1 * (not full), 0, weight_low)
+    value, direct = pair(k, v, x + m), pair(v, x + m, by=gap * int(rng.integers(2)))
+    if rng.random() < 0.5:  # neurons alone are uncertain
+        for low, high in (value, direct):
+            high[..., :x] = low[..., :x]
+    limit = 1 << (27 - m.bit_length())
+    of = int(rng.choice([2, 1000, limit]))
+    R_low, R_high = pair(m, x, most=limit, of=of, by=int(rng.choice([0, 1, of // 4])))
     bits = int(rng.choice([0, 0, 1, 10, 28, -3, -40]))
-    numbers = inside(R_low, R_high)
     R = np.empty((m, x), dtype=object)
-    for at, one in np.ndenumerate(numbers):
+    for at, one in np.ndenumerate(inside(R_low, R_high)):
         R[at] = int(one) * Fraction(2) ** -bits
     tables = {
         "weight_low": weight_low, "weight_high": weight_high, "weight_exponent": exponent,
@@ -121,6 +134,6 @@ def imagined_front(rng: np.random.Generator, k: int, v: int, x: int, m: int) -> 
         inside(*value),
         inside(*direct),
         R,
-        room=16 if gap <= 3 else 1 << 31,
-        narrow=full and not gap and spread <= 2,
+        room=2 * gap + 64,
+        narrow=full and spread <= 2,
     )

@@ -35,6 +35,7 @@ from .transformer_truth import answers
 
 BINS = (0, 1, 7, 128)
 FRONTS = 120
+SHAPES = ((1, 3), (2, 2), (2, 3), (3, 2), (2, 4), (3, 3), (4, 2), (2, 3))
 
 Sequence = tuple[int, ...]
 
@@ -72,12 +73,15 @@ class Case:
 
 
 @cache
-def imagined_cases() -> tuple[Case, ...]:
+def imagined_cases(
+    seed: int = 41,
+    fronts: int = FRONTS,
+    shapes: tuple[tuple[int, int], ...] = SHAPES,
+) -> tuple[Case, ...]:
     """Fronts of every small shape, some without neurons."""
-    rng = np.random.default_rng(41)
-    shapes = [(1, 3), (2, 2), (2, 3), (3, 2), (2, 4), (3, 3), (4, 2), (2, 3)]
+    rng = np.random.default_rng(seed)
     found: list[Case] = []
-    for n in range(FRONTS):
+    for n in range(fronts):
         k, v = shapes[n % len(shapes)]
         names = [*task_names(v), *(KERNEL_TASKS if k > 1 else ())]
         task = names[n % len(names)] if n % 3 else "max"
@@ -120,10 +124,19 @@ def real_cases() -> tuple[Case, ...]:
 def searched(number: int) -> dict[str, np.ndarray]:
     """The witness that search finds for one of ``real_cases``."""
     case = real_cases()[number]
+    task, options = case.task_for(our_kernel), our_kernel.CrosscoderDOptions()
+    return find_cells(_transformer(case), task, options, seconds=0.1)
+
+
+def in_kernel(kernel: ModuleType, case: Case) -> Any:
+    """The transformer of a case as an object of a copy of the kernel."""
+    return transformer_for(kernel, _transformer(case))
+
+
+def _transformer(case: Case) -> Transformer:
     if not isinstance(case.subject, Transformer):
         raise TypeError(f"{case.name} is no transformer")
-    options = our_kernel.CrosscoderDOptions()
-    return find_cells(case.subject, case.task_for(our_kernel), options, seconds=0.5)
+    return case.subject
 
 
 def imagined(kernel: ModuleType) -> Iterator[str]:
@@ -133,12 +146,13 @@ def imagined(kernel: ModuleType) -> Iterator[str]:
         yield from of_drawn_witnesses(kernel, rng, case, (False, False, True))
 
 
-def real(kernel: ModuleType) -> Iterator[str]:
+def real(kernel: ModuleType, start: int = 0, stop: int | None = None) -> Iterator[str]:
     """Found and drawn witnesses on transformers."""
-    rng = np.random.default_rng(43)
-    for number, case in enumerate(real_cases()):
+    rng = np.random.default_rng([43, start])
+    for number, case in list(enumerate(real_cases()))[start:stop]:
         options = kernel.CrosscoderDOptions(BINS[number % len(BINS)])
-        net, witness = transformer_for(kernel, case.subject), kernel.CellWitness(**searched(number))
+        net = in_kernel(kernel, case)
+        witness = kernel.CellWitness(**searched(number))
         proved = kernel.crosscoder_d(net, case.task_for(kernel), options, witness=witness)
         yield from overrated(case, proved.by_class)
         if proved.claim.correct != sum(part.correct for part in proved.by_class):
@@ -178,7 +192,8 @@ def _left(case: Case, trees: dict[int, DrawnTree], claims: "Claims") -> Iterator
     for sequence, label in case.labels.items():
         leaf = trees[label].leaf_of(sequence)
         if leaf.kind == PROVE:
-            for z, low, high in zip(case.z[sequence], *claims[id(leaf)], strict=True):
+            ends = (end.tolist() for end in claims[id(leaf)])
+            for z, low, high in zip(case.z[sequence], *ends, strict=True):
                 if (low != UNKNOWN[0] and z < low - 0.01) or (
                     high != UNKNOWN[1] and z > high + 0.01
                 ):
@@ -244,9 +259,3 @@ def overrated(case: Case, by_class: Any) -> Iterator[str]:
     for q, y, _, correct in by_class:
         if correct > truth[q, y][1]:
             yield f"{case.name}: {correct} of class ({q}, {y}) proved, in truth {truth[q, y]}"
-
-
-def crosscoder_d(kernel: ModuleType) -> Iterator[str]:
-    """All laws of theorem D."""
-    yield from imagined(kernel)
-    yield from real(kernel)

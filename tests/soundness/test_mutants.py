@@ -5,6 +5,7 @@ import pytest
 
 from .attack import attack, of_float32, of_independence, of_networks, of_subcubic
 from .copies import kernel_copy
+from .laws_of_relaxations import crosscoder_d
 from .mutants import MUTANTS, Mutant
 
 LOW_RANK = "subcubic _position_mass _row_spread _direct_path _attention_error".split()
@@ -16,6 +17,7 @@ WEAK_SPOTS = (
         for name in ("_network", "_transformer", "theorems/_brute_force_network")
     }
     | {"_independence.py": of_independence}
+    | {f"{n}.py": crosscoder_d for n in ("_front", "_cell", "_cells", "theorems/crosscoder_d")}
 )
 """Where a defect of a file shows soonest."""
 

@@ -18,6 +18,7 @@ from ._crosscoder_encode import encode
 from ._crosscoder_import import import_command
 from ._crosscoder_interactions import interactions
 from ._crosscoder_prove import prove as prove_with_crosscoder
+from ._crosscoder_train import train as train_crosscoder
 from ._crosscoder_view import view
 from ._frontier import frontier
 from ._prove import prove
@@ -38,6 +39,7 @@ for command in (prove, check, show, combine, frontier, report, train, sweep):
 app.command("circuits")(circuits_command)
 for command in (encode, claim, interactions, view):
     crosscoder_group.command()(command)
+crosscoder_group.command("train")(train_crosscoder)
 crosscoder_group.command("prove")(prove_with_crosscoder)
 crosscoder_group.command("import")(import_command)
 app.add_typer(crosscoder_group, name="crosscoder")

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..kernel import MaxOfK, Task, Tick, UserError, load_network, parse_task
+from ..kernel import MaxOfK, Model, Task, Tick, Transformer, UserError, load_network, parse_task
 from ..models import check_destination, save_model
 from ..training import (
     TrainedModel,
@@ -99,7 +99,16 @@ def train(
         }
         if tried:
             lines["accuracy"] = f"{tried.right} of {tried.sequences} sequences: an estimate"
-        _output.print_lines({**lines, "next": f"compactproofs prove {out} --task {goal.name}"})
+        next_step = f"compactproofs prove {out} --task {goal.name}{_theorem_for(load_network(out))}"
+        _output.print_lines({**lines, "next": next_step})
+
+
+def _theorem_for(network: Model | Transformer) -> str:
+    """The option that names a theorem for this model; empty where the default is one."""
+    if isinstance(network, Model):
+        return ""
+    shallow = len(network.blocks) == 1 and network.blocks[0].n_heads == 1
+    return " --theorem crosscoder-d" if shallow else " --theorem cells"
 
 
 def _without_none(options: dict[str, Any]) -> dict[str, Any]:

@@ -110,10 +110,9 @@ class Path:
                     f"a cell has more than {_MAX_STATES} states: ask fewer questions of COUNT"
                 )
         accepting = tuple(
-            position == words.length
-            and words.accepting[state]
+            words.accepting[state]
             and all(n >= counter.least for n, counter in zip(counts, counters, strict=True))
-            for position, state, counts in queue
+            for _, state, counts in queue
         )
         allowed = ClassAutomaton(words.length, letters, tuple(step), accepting)
         return _without_idle_letters(allowed) if allowed.size else None

@@ -21,6 +21,7 @@ should catch them alone (each was tried or argued through):
 
 from .composition import COMPOSITION
 from .counting import COUNTING
+from .crosscoder_d import CROSSCODER_D
 from .float32 import FLOAT32
 from .form import Mutant as Mutant
 from .foundations import FOUNDATIONS
@@ -37,5 +38,6 @@ MUTANTS = (
     *COMPOSITION,
     *NETWORKS,
     *INDEPENDENCE,
+    *CROSSCODER_D,
     *FOUNDATIONS,
 )

@@ -1,0 +1,13 @@
+"""Cells through depth, against forward passes and exact truth."""
+
+from collections.abc import Callable, Iterator
+from types import ModuleType
+
+import pytest
+
+from . import laws_of_cells
+
+
+@pytest.mark.parametrize("law", laws_of_cells.LAWS, ids=lambda law: law.__name__)
+def test_the_law_holds(law: Callable[[ModuleType], Iterator[str]], plain: ModuleType) -> None:
+    assert list(law(plain)) == []
