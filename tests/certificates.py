@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load, save
 
-
 KINDS = {"int32": "I32", "int64": "I64", "float64": "F64", "uint8": "U8"}
 
 

@@ -11,14 +11,14 @@ import pytest
 from benchmark_scripts import load_benchmark
 from compactproofs.crosscoders import Crosscoder, default_sites, load_crosscoder, residuals
 from compactproofs.crosscoders.fidelity import fidelity
-from compactproofs.crosscoders.training import TransformerSource
 from compactproofs.kernel import Transformer, load_network
 
 torch = pytest.importorskip("torch", reason="training")
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 benchmark = load_benchmark("bigger_network")
-characters, measures, norm_ball = (
-    sys.modules[name] for name in ("character_model", "network_measures", "norm_ball")
+characters, measures, norm_ball, page = (
+    sys.modules[name]
+    for name in ("character_model", "network_measures", "norm_ball", "network_page")
 )
 RECIPE = characters.Recipe(
     n_layers=2, n_heads=2, d_model=16, d_mlp=32, n_ctx=8, steps=60, batch=16, learning_rate=1e-2
@@ -134,7 +134,7 @@ def test_losses_at_the_last_position_are_those_of_the_package(
     net: Transformer, crosscoder: Crosscoder
 ) -> None:
     tokens = np.random.default_rng(2).integers(net.d_vocab, size=(5, net.n_ctx))
-    source = TransformerSource(net, tokens, tokens[:, 0], positions="all")
+    source = measures.TransformerSource(net, tokens, tokens[:, 0], positions="all")
     rows = source.rows(np.arange(len(source)))
     codes = crosscoder.encode(rows.activations.numpy())
     for layer in range(2):
@@ -204,13 +204,13 @@ def test_it_resumes_and_says_when_time_is_up(out: Path, library: Path, tmp_path:
 
 
 def test_tables_are_put_between_the_marks(found: dict[str, Any], tmp_path: Path) -> None:
-    page = tmp_path / "page.md"
-    benchmark.fill_page(page, found)
-    assert not page.exists()
-    page.write_text(f"before\n{benchmark.BEGIN}\nold\n{benchmark.END}\nafter\n")
-    benchmark.fill_page(page, found)
-    benchmark.fill_page(page, found)
-    text = page.read_text()
+    file = tmp_path / "page.md"
+    page.fill_page(file, found)
+    assert not file.exists()
+    file.write_text(f"before\n{page.BEGIN}\nold\n{page.END}\nafter\n")
+    page.fill_page(file, found)
+    page.fill_page(file, found)
+    text = file.read_text()
     assert text.startswith("before\n") and text.endswith("\nafter\n") and "old" not in text
     assert f"{found['text']['characters']:,} characters" in text
     for line in text.splitlines():
@@ -220,6 +220,6 @@ def test_tables_are_put_between_the_marks(found: dict[str, Any], tmp_path: Path)
 def test_a_picture_is_drawn_the_same_way_twice(found: dict[str, Any], tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="the picture")
     for name in ("a.svg", "b.svg"):
-        benchmark.draw(found, tmp_path / name)
+        page.draw(found, tmp_path / name)
     text = (tmp_path / "a.svg").read_text()
-    assert text == (tmp_path / "b.svg").read_text() and "bound, penalty 1" in text
+    assert text == (tmp_path / "b.svg").read_text() and "bound from the embedding on" in text

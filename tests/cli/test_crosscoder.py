@@ -84,3 +84,47 @@ def test_import_reads_what_export_wrote(tmp_path: Path, capsys: pytest.CaptureFi
     assert "pass --sites" in capsys.readouterr().err
     assert run([*call, "--format", "ckkissane"]) == 2
     assert "cfg.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "theorem", ["crosscoder-a", "crosscoder-b", "crosscoder-c", "crosscoder-d"]
+)
+def test_every_theorem_proves_writes_and_checks(
+    theorem: str, given: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "proof.safetensors"
+    options = ["--theorem", theorem, "--k", "1", "--out", str(out), "--json"]
+    assert crosscoder("prove", given, *options) == 0
+    result = json.loads(capsys.readouterr().out)
+    # Every input is its own feature, decoded exactly: what the model has right is proved.
+    assert int(result["correct"]) == round(9 * result["model_accuracy"]) > 0
+    assert result["claimed_accuracy"] == result["model_accuracy"]
+    assert int(result["brute_force_flops"]) > 0 and result["certificate"] == str(out)
+    assert run(["check", str(out), "--model", given[0]]) == 0
+    assert run(["show", str(out)]) == 0
+    assert crosscoder("prove", given, "--theorem", theorem, "--k", "1") == 0
+    assert "no bound" in capsys.readouterr().out
+
+
+def test_prove_says_when_a_bound_is_below_what_was_asked(
+    given: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert crosscoder("prove", given, "--k", "1", "--at-least", "1") == 1
+    assert "below --at-least 1" in capsys.readouterr().err
+    for option, value, message in (
+        ("--theorem", "crosscoder-e", "known are crosscoder-a"),
+        ("--cells", "none", "known are one, label"),
+        ("--k", "0", "0"),
+        ("--levels", "0", "0"),
+    ):
+        assert crosscoder("prove", given, option, value) == 2, option
+        assert message in capsys.readouterr().err
+
+
+def test_the_rest_is_enumerated_if_asked(
+    given: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    call = ["--theorem", "crosscoder-b", "--k", "1", "--levels", "1", "--json", "--enumerate"]
+    assert crosscoder("prove", given, *call) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert int(result["correct"]) == round(9 * result["model_accuracy"])

@@ -218,7 +218,7 @@ def test_initial_weights() -> None:
 def _problem(seed: int = 0, x: int = 5) -> tuple[Readout, Decoded, Sparse, Any, Any]:
     torch.manual_seed(seed)
     m, d, n, features, active = 7, 4, 12, 9, 3
-    make = dict(dtype=torch.float64)
+    make: dict[str, Any] = {"dtype": torch.float64}
     readout = Readout(
         torch.randn(d, m, **make),
         torch.randn(m, **make),

@@ -2,6 +2,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -76,7 +77,8 @@ def test_rows_of_the_last_position_and_of_all_positions() -> None:
 
 def test_rows_do_not_depend_on_whether_they_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     indices = np.array([5, 600, 5, 17])
-    for options in ({}, {"positions": "all"}):
+    several: tuple[dict[str, Any], ...] = ({}, {"positions": "all"})
+    for options in several:
         kept = source(**options)
         monkeypatch.setattr("compactproofs.crosscoders.training._sources._CACHED_NUMBERS", 0)
         computed = source(**options)
@@ -129,7 +131,7 @@ def test_a_patch_replaces_what_comes_after() -> None:
         (lambda: TransformerSource.of_task(transformer(), MaxOfK(k=4, v=6)), "does not fit"),
         (
             lambda: TransformerSource.of_task(transformer(k=9, v=9), MaxOfK(k=9, v=9)),
-            "give samples=",
+            "give --samples",
         ),
         (lambda: source().rows(np.array([216])), "row 216"),
         (lambda: TransformerSource(transformer(), np.array([[0, 1, 6]]), np.array([1])), "0 to 6"),

@@ -37,6 +37,8 @@ def tables_of(k: int, v: int) -> tuple[Model, VerifiedTables]:
 
 
 MODEL, TABLES = tables_of(4, 4)
+# Theorems about transformers alone, which need a witness found for them, have their own tests.
+ABOUT_MODELS = [name for name, one in THEOREMS.items() if one.on_transformer is not one.prove]
 
 
 def proved_by(name: str, model: Model, tables: VerifiedTables, task: Task) -> Proved:
@@ -46,7 +48,7 @@ def proved_by(name: str, model: Model, tables: VerifiedTables, task: Task) -> Pr
     return theorem.prove(model, task, theorem.options(), witness=blank_subcubic_witness(model))
 
 
-@pytest.mark.parametrize("name", THEOREMS)
+@pytest.mark.parametrize("name", ABOUT_MODELS)
 def test_a_task_that_fits_is_proved(name: str) -> None:
     proved = proved_by(name, MODEL, TABLES, MaxOfK(4, 4))
     assert proved.claim.total == 4**4
@@ -54,7 +56,7 @@ def test_a_task_that_fits_is_proved(name: str) -> None:
     assert proved.claim.theorem == name
 
 
-@pytest.mark.parametrize("name", THEOREMS)
+@pytest.mark.parametrize("name", ABOUT_MODELS)
 @pytest.mark.parametrize(("k", "v"), [(2, 4), (3, 4), (1, 4), (5, 4), (4, 5), (4, 3)])
 def test_a_task_of_another_length_or_vocabulary_is_refused(name: str, k: int, v: int) -> None:
     with pytest.raises(TaskError):
@@ -75,7 +77,7 @@ def reader_of_the_position() -> Model:
     )
 
 
-@pytest.mark.parametrize("name", THEOREMS)
+@pytest.mark.parametrize("name", ABOUT_MODELS)
 def test_no_false_bound_is_proved_of_shorter_sequences(name: str) -> None:
     # On a single token the network reads position 0 and answers 1: right once in two.
     model = reader_of_the_position()

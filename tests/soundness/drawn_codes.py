@@ -1,4 +1,4 @@
-"""Codes to attack theorems B and C with: exact ones, poor ones, and ones that lean the wrong way."""
+"""Codes to attack theorems B and C with: exact ones, poor ones, ones that lean the wrong way."""
 
 from functools import cache
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ from transformers_for_tests import float_forward, random_transformer
 
 from .laws_of_networks import networks
 
-KINDS = ("exact", "close", "leaning", "opposed", "random", "nothing")
+KINDS = ("exact", "mixed", "close", "leaning", "opposed", "random", "nothing")
 
 
 class Subject(NamedTuple):
@@ -54,11 +54,11 @@ def _with_mlp(net: Transformer, size: float) -> Transformer:
 
 
 def _in_pairs(net: Transformer) -> Transformer:
-    """What one neuron of a pair reads and writes the other reads and writes reversed."""
+    """Two neurons of a pair write the size of what one of them reads."""
     block = net.blocks[0]
-    W_in, W_out = np.array(block.W_in), np.array(block.W_out)
-    W_in[:, 1::2], W_out[1::2] = -W_in[:, ::2], -W_out[::2]
-    changed = Block(**(vars(block) | {"W_in": W_in, "W_out": 4 * W_out}))
+    W_in, b_in, W_out = (np.array(getattr(block, name)) for name in ("W_in", "b_in", "W_out"))
+    W_in[:, 1::2], b_in[1::2], W_out[1::2] = -W_in[:, ::2], -b_in[::2], W_out[::2]
+    changed = Block(**(vars(block) | {"W_in": W_in, "b_in": b_in, "W_out": 8 * W_out}))
     return Transformer(**(vars(net) | {"blocks": (changed,)}))
 
 
@@ -103,18 +103,22 @@ class Drawn(NamedTuple):
 def drawn_codes(rng: np.random.Generator, subject: Subject, kind: str) -> Drawn:
     """Codes of every sequence; each sequence has activation values of its own.
 
-    exact: with so many features that nothing is left; close: by least squares on fewer; leaning:
-    the same, moved towards larger margins; opposed: values as for another sequence.
+    exact: with so many features that nothing is left; mixed: the same, but half of the sequences
+    lose most of them; close: by least squares on fewer; leaning: the same, moved towards larger
+    margins; opposed: values as for another sequence.
     """
     n, d = subject.residual.shape
     cells = int(rng.integers(1, 3))
-    features = d + 2 if kind == "exact" else int(rng.integers(1, d + 3))
-    k = features if kind == "exact" else int(rng.integers(1, features + 1))
+    whole = kind in ("exact", "mixed")
+    features = d + 2 if whole else int(rng.integers(1, d + 3))
+    k = features if whole else int(rng.integers(1, features + 1))
     decoder = rng.normal(size=(features, d))
     if features > 2 and rng.random() < 0.3:
         decoder[1] = -decoder[0]
     decoder[-1] *= rng.choice([0.0, 1e-3, 1.0, 30.0])
     cell = rng.integers(0, cells, n)
+    if rng.random() < 0.5:  # the label in the middle is in two cells
+        cell[np.argsort(subject.label, kind="stable")] = np.arange(n) * cells // n
     bias = rng.choice([0.0, 0.5, 1.0]) * subject.residual[rng.integers(0, n, cells)]
     chosen = np.array([rng.permutation(features)[:k] for _ in range(n)])
     target = subject.residual.copy()
@@ -129,7 +133,9 @@ def drawn_codes(rng: np.random.Generator, subject: Subject, kind: str) -> Drawn:
         value = rng.normal(size=(n, k)) * rng.choice([0.1, 1.0, 100.0])
     if kind == "nothing":
         value[:] = 0.0
-    absent = rng.random(chosen.shape) < rng.choice([0.0, 0.3]) * (kind != "exact")
+    absent = rng.random(chosen.shape) < rng.choice([0.0, 0.3]) * (not whole)
+    if kind == "mixed":
+        absent = (rng.random((n, 1)) < 0.5) & (rng.random(chosen.shape) < 0.7)
     level = np.zeros((features, n))
     level[chosen, np.arange(n)[:, None]] = value
     code = np.where(absent | (kind == "nothing"), -1, chosen * n + np.arange(n)[:, None])
@@ -143,3 +149,20 @@ def _upwards(subject: Subject) -> np.ndarray:
     own = net.W_U[:, subject.label].T - net.W_U.mean(axis=1)
     active = subject.residual @ block.W_in + block.b_in > 0
     return own + ((own @ block.W_out.T) * active) @ block.W_in.T
+
+
+def few_values(rng: np.random.Generator, subject: Subject, values: int) -> Drawn:
+    """Any features in any number, with one or two values each; in one cell."""
+    n, d = subject.residual.shape
+    features = int(rng.integers(1, 6))
+    decoder = rng.normal(size=(features, d))
+    level = rng.uniform(0.5, 2.0, (features, values))
+    present = rng.random((n, features)) < rng.choice([0.3, 0.6, 1.0], features)
+    which = rng.integers(0, values, (n, features))
+    code = np.where(present, np.arange(features) * values + which, -1)
+    code = np.take_along_axis(code, rng.permuted(np.tile(np.arange(features), (n, 1)), axis=1), 1)
+    bias = rng.normal(size=(1, d))
+    value = np.where(present, np.take_along_axis(level.T, which, axis=0), 0.0)
+    decoded = bias + value @ decoder
+    cell = np.zeros(n, dtype=np.int32)
+    return Drawn(decoder, bias, level, code.astype(np.int32), cell, decoded)

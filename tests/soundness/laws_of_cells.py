@@ -167,10 +167,17 @@ def _cloud(
 
 
 def _escapes(
-    kernel: ModuleType, rng: np.random.Generator, cloud: Any, held: list[np.ndarray]
+    kernel: ModuleType,
+    rng: np.random.Generator,
+    cloud: Any,
+    held: list[np.ndarray],
+    ways: np.ndarray | None = None,
 ) -> Iterator[str]:
-    """Residuals that some functional shows to be outside a cloud."""
-    weight = np.hstack([rng.normal(size=(held[0].shape[1], 40)), np.eye(held[0].shape[1])])
+    """Residuals that some functional, along ``ways [n, d]`` or any, shows to be outside a cloud."""
+    d = held[0].shape[1]
+    weight = np.hstack([rng.normal(size=(d, 40)), np.eye(d)])
+    if ways is not None:
+        weight = np.hstack([weight, ways.T])
     ends = cloud.read(_ball(kernel, weight), _ball(kernel, np.zeros(weight.shape[1])))
     for residual in held:
         seen = residual @ weight
@@ -207,7 +214,7 @@ def clouds_through_attention(kernel: ModuleType) -> Iterator[str]:
         net = random_transformer(
             rng, k=k, v=2, layers=2, heads=heads, mlp=3, d=4, h=2, scale=(0.5, 4.0)[trial % 2]
         )
-        tokens = our_sequences(our_parse_task(f"max:k={k},v=2"), 0, 2**k)
+        tokens = rng.permutation(our_sequences(our_parse_task(f"max:k={k},v=2"), 0, 2**k))
         before = forward(net, tokens).pre[1]
         shared = _module(kernel, "_shared_prefix").SharedPrefix(
             transformer_for(kernel, net), _module(kernel, "_ledger").Ledger()
@@ -220,13 +227,84 @@ def clouds_through_attention(kernel: ModuleType) -> Iterator[str]:
             )
         except kernel.EnclosureError:
             continue  # too large to be carried through a softmax
-        moved = [
-            attended(
-                net, net.blocks[1], one, np.concatenate([before[:, :-1], one[:, None]], axis=1)
-            )
-            for one in held
-        ]
+        moved = [attended(net, net.blocks[1], one, _with(before, one)) for one in held]
         yield from _escapes(kernel, rng, after, moved)
+
+
+def moves_of_scores(kernel: ModuleType) -> Iterator[str]:
+    """With one generator, or a ball, and two positions, bounds are what scores and outputs move by.
+
+    Moves of two scores have opposite signs, as their mean in the weights is 0: so the difference of
+    the scores moves by the sum of their bounds, but for the quadratic term's sign; and the output
+    moves along the difference of the two values.
+    """
+    rng = np.random.default_rng(47)
+    tokens = rng.permutation(our_sequences(our_parse_task("max:k=2,v=3"), 0, 9))
+    for trial in range(24):
+        net = random_transformer(
+            rng, k=2, v=3, layers=2, heads=1 + trial % 2, mlp=3, d=4, h=2, scale=2.0
+        )
+        before = forward(net, tokens).pre[1]
+        here = before[:, -1]
+        shared = _module(kernel, "_shared_prefix").SharedPrefix(
+            transformer_for(kernel, net), _module(kernel, "_ledger").Ledger()
+        )
+        size = (0.02, 0.5)[trial // 4 % 2]
+        step = np.broadcast_to(size * rng.normal(size=(1, 4)), here.shape)
+        radius = np.full(len(here), size) if trial // 2 % 2 else None
+        cloud = _module(kernel, "_cloud").Cloud(
+            _ball(kernel, here),
+            _ball(kernel, step[:1] if radius is None else 1e-9 * step[:1]),
+            radius,
+        )
+        circuits = shared.circuits[1]
+        for head, M in enumerate(circuits.score):
+            if radius is not None:  # in the direction in which the lead grows
+                way = _slope_of_lead(net, head, before)
+                step = size * way / np.linalg.norm(way, axis=1, keepdims=True)
+            _, sigma, _ = _module(kernel, "_cloud")._scores(
+                cloud, cloud.spread, M, head, shared.earlier(1, tokens), circuits.keys(cloud.center)
+            )
+            bound = sigma.upper().sum(axis=1)
+            leads = [_lead(net, head, before, sign * step) for sign in (0, 1, -1)]
+            moved = np.abs(np.stack(leads[1:]) - leads[0]).max(axis=0)
+            if (moved > bound + _ROOM).any():
+                yield "scores move by more than their bound"
+            if (moved < 0.9 * bound - _ROOM).any() and (radius is None or size < 0.1):
+                yield "scores move by less than their bound"
+        try:
+            after = _module(kernel, "_cloud").through_attention(
+                shared_block(shared), circuits, cloud, shared.earlier(1, tokens)
+            )
+        except kernel.EnclosureError:
+            continue
+        held = [here + sign * step for sign in (1.0, -1.0)]
+        moved = [attended(net, net.blocks[1], one, _with(before, one)) for one in held]
+        yield from _escapes(kernel, rng, after, moved, moved[0] - moved[1])
+
+
+def _with(before: np.ndarray, own: np.ndarray) -> np.ndarray:
+    """All residuals, with others at the last position."""
+    return np.concatenate([before[:, :-1], own[:, None]], axis=1)
+
+
+def _slope_of_lead(net: Transformer, head: int, before: np.ndarray) -> np.ndarray:
+    """The gradient of ``_lead`` at no step, ``[n, d]``; it is quadratic, so differences give it."""
+    d = before.shape[2]
+    ends = [
+        np.stack([_lead(net, head, before, sign * one) for one in np.eye(d)], axis=1)
+        for sign in (1.0, -1.0)
+    ]
+    return (ends[0] - ends[1]) / 2.0
+
+
+def _lead(net: Transformer, head: int, before: np.ndarray, step: np.ndarray) -> np.ndarray:
+    """How far the second position's own score is above that of the first, ``[n]``."""
+    block, here = net.blocks[1], before[:, 1] + step
+    query = here @ block.W_Q[head] + block.b_Q[head]
+    first = before[:, 0] @ block.W_K[head] + block.b_K[head]
+    own = here @ block.W_K[head] + block.b_K[head]
+    return (query * (own - first)).sum(axis=1) / float(net.score_divisor_squared) ** 0.5
 
 
 def shared_block(shared: Any) -> Any:
@@ -286,7 +364,7 @@ def wrong_answers(kernel: ModuleType) -> Iterator[str]:
             continue
         ours, parsed = transformer_for(kernel, net), kernel.parse_task(task)
         for options in relaxations(kernel, net):
-            for trial in range(8):
+            for trial in range(4):
                 cell = np.full(len(tokens), -1, dtype=np.int32)
                 if trial % 2:
                     cell[rng.choice(len(tokens))] = 3
@@ -338,8 +416,31 @@ LAWS = (
     spectral_norms,
     shared_prefixes,
     clouds_through_lines,
+    moves_of_scores,
     clouds_through_attention,
     margins_in_cells,
     counted_cells,
     wrong_answers,
 )
+
+
+def of_clouds(kernel: ModuleType) -> Iterator[str]:
+    """The laws of clouds."""
+    for law in (clouds_through_lines, moves_of_scores, clouds_through_attention):
+        yield from law(kernel)
+
+
+def of_cells(kernel: ModuleType) -> Iterator[str]:
+    """The laws of the theorem."""
+    for law in (margins_in_cells, counted_cells, wrong_answers):
+        yield from law(kernel)
+
+
+WEAK_SPOTS = {
+    "_norms.py": spectral_norms,
+    "_shared_prefix.py": shared_prefixes,
+    "_cloud.py": of_clouds,
+    "_lines.py": margins_in_cells,
+    "theorems/cells.py": of_cells,
+}
+"""Where a defect of a file shows soonest."""

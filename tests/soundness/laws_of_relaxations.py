@@ -100,6 +100,40 @@ def spreads(kernel: ModuleType) -> Iterator[str]:
                     yield f"{case.name}: a neuron's ends at ({i}, {t}) are further apart than said"
 
 
+def brackets(kernel: ModuleType) -> Iterator[str]:
+    """Before weights come in: no less than the lines at the worse end of every number."""
+    rng = np.random.default_rng(66)
+    cell = kernel._cell
+    for case in imagined_cases(67, 150, ((2, 3), (3, 2))):
+        k, v, x, m = case.sizes
+        exact = case.subject
+        tables = {name: case.tables[name].astype(int) for name in case.tables}
+        if not isinstance(exact, ImaginedFront) or not m or not 0 <= exact.bits <= 10:
+            continue
+        if max(np.abs(tables["value_high"]).max(), np.abs(exact.R_high).max()) > 2000:
+            continue  # then brackets may have a unit of their own
+        front = case.front_for(kernel)
+        ends = np.sort(rng.integers(-200, 200, (2, m)), axis=0).astype(np.int32)
+        share = rng.integers(0, 129, (x, m)).astype(np.uint8)
+        label, query = int(rng.integers(x)), int(rng.integers(v))
+        outputs = [y for y in range(x) if y != label]
+        ranges = cell.Ranges.of(*ends, front.ledger)
+        slope, tau = (
+            np.asarray(one) for one in cell._lines(front, label, outputs, ranges, share[outputs].T)
+        )
+        members = cell.Members(np.array([query]), np.arange(v))
+        found = cell.margin_functionals(front, members, label, ranges, share)
+        low, high = (
+            tables[f"value_{end}"] + tables[f"direct_{end}"][query] for end in ("low", "high")
+        )
+        base = (high[..., outputs] - low[..., [label]]) << exact.bits
+        z = np.maximum(low[..., x:, None] * slope, high[..., x:, None] * slope).sum(axis=2)
+        least = base + z + tau.sum(axis=0)  # [i, t, y]
+        before, last = (np.asarray(one + found.direct) for one in (found.before, found.last))
+        if (before < least[:-1]).any() or (last[0] < least[-1, query]).any():
+            yield f"{case.name}: a bracket is below its lines"
+
+
 def sums(kernel: ModuleType) -> Iterator[str]:
     """Sums of terms are negative only for sequences that are right, or within their ranges."""
     rng = np.random.default_rng(62)
@@ -171,7 +205,7 @@ def _sum(
     return [sum(column) for column in zip(*exact, strict=True)]
 
 
-LAWS = (coefficients, lines, spreads, sums)
+LAWS = (coefficients, lines, spreads, brackets, sums)
 
 
 def crosscoder_d(kernel: ModuleType) -> Iterator[str]:
@@ -179,6 +213,7 @@ def crosscoder_d(kernel: ModuleType) -> Iterator[str]:
     yield from coefficients(kernel)
     yield from lines(kernel)
     yield from spreads(kernel)
+    yield from brackets(kernel)
     yield from real(kernel, 0, 6)
     yield from sums(kernel)
     yield from imagined(kernel)

@@ -88,7 +88,8 @@ def test_the_kernel_proves_what_its_statement_says_and_that_is_true(
 
 
 def test_every_theorem_has_an_ideal_or_is_searched_with_every_part() -> None:
-    assert {*IDEALS, "subcubic"} == set(THEOREMS)
+    about_models = {name for name, one in THEOREMS.items() if one.on_transformer is not one.prove}
+    assert {*IDEALS, "subcubic"} == about_models
 
 
 def test_no_strategy_of_the_subcubic_family_overrates_a_class(plain: ModuleType) -> None:

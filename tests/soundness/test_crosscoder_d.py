@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import load
 
 from certificates import claim_of, sign
 from compactproofs import prove
@@ -43,22 +44,17 @@ def test_the_law_holds(law: Callable[[ModuleType], Iterator[str]], plain: Module
 
 
 def test_the_laws_are_tried_where_a_defect_would_show(plain: ModuleType) -> None:
-    """Most true ranges are accepted, and of what is right most is proved, but not of all models."""
-    proved, right, all_ = np.zeros(3, dtype=int)
-    accepted = 0
-    whole = 0
-    for number, case in enumerate(real_cases()):
-        options = plain.CrosscoderDOptions()
-        net = laws_of_crosscoder_d.in_kernel(plain, case)
-        witness = plain.CellWitness(**laws_of_crosscoder_d.searched(number))
-        found = plain.crosscoder_d(net, case.task_for(plain), options, witness=witness)
-        proved += found.claim.correct
-        right += sum(case.right.values())
-        all_ += len(case.right)
-        whole += found.claim.correct == sum(case.right.values())
-        accepted += bool(witness.range_low.size)
-    assert 0.9 * right < proved < right < 0.6 * all_
-    assert whole > len(real_cases()) // 2 and accepted > len(real_cases()) // 2
+    """Of what is right nearly all is proved with a witness found, but not all models are right."""
+    cases = real_cases()[:: laws_of_crosscoder_d.SEARCHED]
+    proved = 0
+    for n, case in enumerate(cases):
+        witness = laws_of_crosscoder_d.searched(laws_of_crosscoder_d.SEARCHED * n)
+        options, found = plain.CrosscoderDOptions(), plain.CellWitness(**witness)
+        net, task = laws_of_crosscoder_d.in_kernel(plain, case), case.task_for(plain)
+        proved += plain.crosscoder_d(net, task, options, witness=found).claim.correct
+    right = sum(sum(case.right.values()) for case in cases)
+    assert 0.9 * right < proved <= right < 0.6 * sum(len(case.right) for case in cases)
+    assert sum(0 < sum(case.right.values()) < len(case.right) for case in cases) > len(cases) // 2
 
 
 def test_no_class_is_overrated_where_every_shape_is_checked() -> None:
@@ -285,7 +281,7 @@ def test_a_certificate_with_another_number_or_witness_is_refused(
     net: Transformer, witness: CellWitness
 ) -> None:
     data = encode_certificate(run(net, witness))
-    fields, tensors = claim_of(data), dict(witness._asdict())
+    fields, tensors = claim_of(data), load(data)
     signed = sign(fields, tensors)
     assert check(signed, net).outcome is Outcome.PROVED
     for name, value in (("correct", "64"), ("undecided", "0"), ("flops", "1")):

@@ -3,6 +3,7 @@ from types import ModuleType
 
 import pytest
 
+from . import laws_of_cells, laws_of_codes, laws_of_telescoping
 from .attack import attack, of_float32, of_independence, of_networks, of_subcubic
 from .copies import kernel_copy
 from .laws_of_relaxations import crosscoder_d
@@ -17,6 +18,9 @@ WEAK_SPOTS = (
         for name in ("_network", "_transformer", "theorems/_brute_force_network")
     }
     | {"_independence.py": of_independence}
+    | laws_of_cells.WEAK_SPOTS
+    | laws_of_codes.WEAK_SPOTS
+    | laws_of_telescoping.WEAK_SPOTS
     | {f"{n}.py": crosscoder_d for n in ("_front", "_cell", "_cells", "theorems/crosscoder_d")}
 )
 """Where a defect of a file shows soonest."""

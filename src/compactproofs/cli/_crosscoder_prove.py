@@ -3,6 +3,7 @@
 import shlex
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -10,8 +11,10 @@ import typer
 
 from .. import _proving
 from ..crosscoders import Crosscoder, CrosscoderError, claim_of, inputs_of
-from ..crosscoders.proofs import CELLS, additive_witness, cell_witness
+from ..crosscoders.proofs import CELLS, Found
+from ..crosscoders.slack import slack_of
 from ..crosscoders.telescoping import telescoping_witness
+from ..crosscoders.tighten import Step, tighten
 from ..kernel import (
     THEOREMS,
     OptionError,
@@ -23,6 +26,7 @@ from ..kernel import (
 )
 from . import _output
 from ._crosscoder import CrosscoderDirectory, OfModel, OfTask, load
+from ._crosscoder_proof import BY_CODES, CodeSettings, slack_json, slack_lines
 from ._prove import threshold
 
 _THEOREMS = ("crosscoder-a", "crosscoder-b", "crosscoder-c", "crosscoder-d")
@@ -49,6 +53,17 @@ def prove(
         bool,
         typer.Option("--enumerate", help="Decide what is left by a forward pass each (b and c)."),
     ] = False,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            help="Of b and c: split cells, merge features and in the end enumerate, until this "
+            "share is proved (0.999)."
+        ),
+    ] = None,
+    breakdown: Annotated[
+        bool,
+        typer.Option(help="Of b and c: say where the bound falls short (takes as long again)."),
+    ] = True,
     at_least: Annotated[
         str | None, typer.Option(help="Exit 1 if the bound is below this (0.99 or 99/100).")
     ] = None,
@@ -61,7 +76,12 @@ def prove(
         raise OptionError(f"unknown theorem {theorem!r}: known are {', '.join(_THEOREMS)}")
     if cells not in CELLS:
         raise CrosscoderError(f"cells = {cells!r}: known are {', '.join(CELLS)}")
-    wanted = threshold(at_least)
+    for name, value, least in (("--k", active, 1), ("--extra", extra, 0), ("--levels", levels, 1)):
+        if value < least:
+            raise OptionError(f"{name} {value} must be at least {least}")
+    wanted, goal_bound = threshold(at_least), threshold(target, "--target")
+    if goal_bound is not None and theorem not in BY_CODES:
+        raise OptionError(f"--target is for {' and '.join(BY_CODES)}, not for {theorem}")
     if out is not None:
         _proving.check_destination(out, force=force)
     own, net, goal = load(crosscoder, model, task)
@@ -69,42 +89,25 @@ def prove(
     tokens, labels = inputs_of(goal, 1 << 17)
     claim = claim_of(net, own, tokens, labels, active=min(active, own.config.d_sae))
     found = time.perf_counter()
-    search: Callable[[Tick], Callable[[Tick], Proved]] = {
-        "crosscoder-a": lambda tick: _telescoped(net, goal, own, active, levels, tick),
-        "crosscoder-b": lambda tick: (
-            additive_witness(
-                net,
-                goal,
-                own,
-                k=active,
-                extra=extra,
-                values=levels,
-                cells="one" if plain else cells,
-                anchors=not plain,
-                signs=not plain,
-                forward_passes=enumerate_rest,
-            ).prove
-        ),
-        "crosscoder-c": lambda tick: (
-            cell_witness(
-                net,
-                goal,
-                own,
-                k=active,
-                extra=extra,
-                values=levels,
-                cells=cells,
-                forward_passes=enumerate_rest,
-            ).prove
-        ),
-        "crosscoder-d": lambda tick: _by_predicates(net, goal, own, tick),
-    }[theorem]
+    codes: Found | None = None
+    steps: tuple[Step, ...] = ()
     with _output.progress(f"searching {theorem}") as tick:
-        run = search(tick)
+        if theorem in BY_CODES:
+            settings = CodeSettings(active, extra, levels, cells, plain, enumerate_rest)
+            codes = settings.found(theorem, net, goal, own)
+            if goal_bound is not None:
+                tightened = tighten(codes, target=float(goal_bound), tick=tick)
+                codes, steps = tightened.found, tightened.steps
+            run = codes.prove
+        elif theorem == "crosscoder-a":
+            run = _telescoped(net, goal, own, active, levels, tick)
+        else:
+            run = _by_predicates(net, goal, own, tick)
     searched = time.perf_counter()
     with _output.progress(f"proving {theorem}") as tick:
         proved = run(tick)
     ended = time.perf_counter()
+    slack = None if codes is None or not breakdown else slack_of(codes)
     if out is not None:
         _proving.write_certificate(proved, out, force=force)
     longest = brute_force_flops(net, goal)
@@ -120,6 +123,8 @@ def prove(
                 "brute_force_flops": str(longest),
                 "shorter_than_brute_force": longest / max(1, proved.claim.flops),
                 "at_least": at_least,
+                "steps": [asdict(step) | {"gain_per_flop": step.gain_per_flop} for step in steps],
+                "slack": None if slack is None else slack_json(slack),
                 "seconds_search": round(searched - found, 3),
                 "seconds_verify": round(ended - searched, 3),
                 "certificate": None if out is None else str(out),
@@ -133,6 +138,14 @@ def prove(
         rows["model"] = f"{claim.accuracy:.6f} on {of}; " + rows["model"]
         ratio = longest / max(1, proved.claim.flops)
         rows["length"] += f"; brute force {longest:,}, {ratio:.3g} times as many"
+        for number, step in enumerate(steps, 1):
+            rows[f"step {number}"] = (
+                f"{step.action} ({step.detail}): {step.before:,} -> {step.after:,} inputs, "
+                f"{step.flops_after - step.flops_before:+,} FLOPs"
+                + ("" if step.kept else "; undone")
+            )
+        if slack is not None:
+            rows |= slack_lines(slack)
         rows["seconds"] = (
             f"{ended - began:.2f} in all, {searched - found:.2f} to search, "
             f"{ended - searched:.2f} to verify"

@@ -8,13 +8,21 @@ from typing import Annotated, Any
 
 import typer
 
-from ..crosscoders import ARCHITECTURES, Crosscoder, Site, save_crosscoder, site_of
+from ..crosscoders import (
+    ARCHITECTURES,
+    Crosscoder,
+    Site,
+    check_crosscoder_destination,
+    save_crosscoder,
+    site_of,
+)
 from ..crosscoders.training import CertificateLoss, CrosscoderSettings, Penalty
 from ..kernel import Task, Transformer, UserError, load_transformer, parse_task, require_fit
 from ..models import resolve_model
 from . import _output
 
-_ARCHITECTURES = ", ".join(ARCHITECTURES)
+_ARCHITECTURES = ", ".join(name for name in ARCHITECTURES if name != "clt")
+_CERTIFICATE_WEIGHT = 3.0
 _RECORDED = ("fvu", "l0", "frac_alive", "claimed_accuracy", "interaction")
 
 
@@ -35,7 +43,7 @@ def train(
     features: Annotated[int, typer.Option(help="Features, H.")] = 64,
     k: Annotated[int, typer.Option("--k", help="Active features of an input.")] = 4,
     architecture: Annotated[
-        str, typer.Option(help=f"One of {_ARCHITECTURES} (not clt).")
+        str, typer.Option(help=f"One of {_ARCHITECTURES}.")
     ] = "topk_crosscoder",
     steps: Annotated[int, typer.Option(help="Adam steps.")] = 1500,
     batch: Annotated[int, typer.Option(help="Activations a step.")] = 1024,
@@ -44,8 +52,15 @@ def train(
         float, typer.Option(help="Weight of the interaction penalty, in the bound's units.")
     ] = 0.0,
     certificate_weight: Annotated[
-        float, typer.Option(help="Weight of the loss on the certified margin; 0: off.")
-    ] = 0.0,
+        float | None,
+        typer.Option(
+            help="Weight of the loss on theorem B's margin; 0: off (default: 3 where the last MLP "
+            "is among the sites, else 0)."
+        ),
+    ] = None,
+    balance: Annotated[
+        float, typer.Option(help="Share of each batch with all labels equally likely.")
+    ] = 0.5,
     samples: Annotated[
         int | None,
         typer.Option(help="Train on so many random sequences (default: all of the task)."),
@@ -59,11 +74,14 @@ def train(
     json: Annotated[bool, _output.Json] = False,
 ) -> None:
     """Train a crosscoder on a model's activations (needs the extra 'train')."""
-    if out.exists() and not force:
-        raise UserError(f"{out} exists; pass --force to replace it")
+    check_crosscoder_destination(out, force=force)
     net = load_transformer(resolve_model(model))
     goal = parse_task(task)
     require_fit(goal, net)
+    chosen = None if sites is None else tuple(site_of(name.strip()) for name in sites.split(","))
+    weight = certificate_weight
+    if weight is None:
+        weight = _CERTIFICATE_WEIGHT if _can_certify(net, chosen) else 0.0
     settings = CrosscoderSettings(
         features=features,
         k=k,
@@ -72,11 +90,11 @@ def train(
         batch=batch,
         learning_rate=learning_rate,
         penalty=Penalty(penalty) if penalty else None,
-        certificate=CertificateLoss(certificate_weight) if certificate_weight else None,
+        certificate=CertificateLoss(weight) if weight else None,
+        balance=balance,
         seed=seed,
         device=device,
     )
-    chosen = None if sites is None else tuple(site_of(name.strip()) for name in sites.split(","))
     began = time.perf_counter()
     crosscoder, metrics = _trained(
         net, goal, chosen, positions, samples, settings, out, resume, force
@@ -84,7 +102,9 @@ def train(
     seconds = time.perf_counter() - began
     recorded = {name: metrics[name] for name in _RECORDED if name in metrics}
     config = crosscoder.config
-    kept = replace(config, metadata={**config.metadata, "model": model, "metrics": recorded})
+    kept = replace(
+        config, metadata={**config.metadata, "model": Path(model).name, "metrics": recorded}
+    )
     crosscoder = replace(crosscoder, config=kept)
     save_crosscoder(out, crosscoder, force=force)
     shutil.rmtree(_checkpoint_of(out), ignore_errors=True)
@@ -103,6 +123,13 @@ def train(
         )
         return
     _output.print_lines(_described(out, model, goal, crosscoder, metrics, seconds))
+
+
+def _can_certify(net: Transformer, sites: tuple[Site, ...] | None) -> bool:
+    """Whether the last MLP and the site it reads are there, as theorem B needs."""
+    last = len(net.blocks) - 1
+    read = f"blocks.{last}.hook_resid_mid"
+    return net.blocks[last].d_mlp > 0 and (sites is None or read in [site.name for site in sites])
 
 
 def _checkpoint_of(out: Path) -> Path:
@@ -126,8 +153,8 @@ def _trained(
         # Imported late: they import torch, which takes seconds.
         from ..crosscoders.training import (
             TransformerSource,
-            crosscoder_metrics,
             discard_checkpoint,
+            stored_metrics,
             train_crosscoder,
         )
 
@@ -150,7 +177,7 @@ def _trained(
                 checkpoint,
                 resume=resume,
             )
-        return crosscoder, crosscoder_metrics(crosscoder, source)
+        return crosscoder, stored_metrics(checkpoint)
     except (ValueError, ImportError, FloatingPointError) as error:
         raise UserError(str(error)) from None
 

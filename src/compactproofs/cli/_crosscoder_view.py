@@ -7,10 +7,12 @@ import numpy as np
 import typer
 
 from .. import _proving
-from ..crosscoders import claim_of
+from ..crosscoders import Crosscoder, claim_of
 from ..crosscoders.features import FeatureView, describe_features
 from ..crosscoders.interactions import Measure
-from ..report import CrosscoderView, LayerView, crosscoder_page
+from ..crosscoders.slack import slack_of
+from ..kernel import OptionError, Task, Transformer
+from ..report import CrosscoderView, LayerView, Waterfall, crosscoder_page
 from . import _output
 from ._crosscoder import Active, CrosscoderDirectory, Limit, OfModel, OfTask, Seed, load
 from ._crosscoder_layers import (
@@ -24,6 +26,7 @@ from ._crosscoder_layers import (
     measure_of,
     measured,
 )
+from ._crosscoder_proof import BY_CODES, CodeSettings, steps_down
 
 _SHOWN = 32
 """Features with pictures of their own, unless they are named."""
@@ -38,6 +41,12 @@ def view(
         list[int] | None,
         typer.Option(help=f"A feature, as often as needed (default: {_SHOWN}, by interaction)."),
     ] = None,
+    theorem: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Prove by one of {' or '.join(BY_CODES)} and show where it falls short."
+        ),
+    ] = None,
     layer: Annotated[list[int] | None, OfLayers] = None,
     measure: Annotated[str, OfMeasure] = Measure.SECOND_DIFFERENCE.value,
     levels: Annotated[int, OfLevels] = 8,
@@ -51,6 +60,8 @@ def view(
     """Write a page: what the crosscoder claims, where its features meet, and each feature."""
     _proving.check_destination(out, force=force)
     kind = measure_of(measure)
+    if theorem is not None and theorem not in BY_CODES:
+        raise OptionError(f"--theorem {theorem}: a page shows one of {' or '.join(BY_CODES)}")
     own, net, goal = load(crosscoder, model, task)
     subject = encoded(own, net, goal, limit, seed, active)
     last = f"blocks.{len(net.blocks) - 1}.hook_resid_post"
@@ -86,6 +97,7 @@ def view(
                 )
                 for one in layers
             ),
+            proof=None if theorem is None else _proof(theorem, net, goal, own, active),
             claim=claim_of(net, own, subject.tokens, subject.labels, active=active)
             if last in names
             else None,
@@ -106,6 +118,15 @@ def view(
         )
     else:
         print(f"written {_output.printable(str(out))}; open it in a browser, it loads nothing")
+
+
+def _proof(
+    theorem: str, net: Transformer, task: Task, own: Crosscoder, active: int | None
+) -> Waterfall:
+    settings = CodeSettings() if active is None else CodeSettings(active)
+    found = settings.found(theorem, net, task, own)
+    found.prove()  # refuses a witness that does not hold
+    return steps_down(slack_of(found))
 
 
 def _most_interacting(views: tuple[FeatureView, ...], layers: list[Measured]) -> tuple[int, ...]:

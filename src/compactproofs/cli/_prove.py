@@ -133,11 +133,12 @@ def prove(
         raise typer.Exit(1)
 
 
-def threshold(text: str | None) -> Fraction | None:
+def threshold(text: str | None, option: str = "--at-least") -> Fraction | None:
+    """The share that an option names, exactly; None if it was not given."""
     if text is None:
         return None
     number = re.fullmatch(r"[0-9]{1,40}(\.[0-9]{0,40}|/0*[1-9][0-9]{0,40})?", text)
     value = Fraction(text) if number else Fraction(-1)
     if not 0 <= value <= 1:
-        raise OptionError(f"--at-least {text!r} must be a number from 0 to 1, as 0.99 or 99/100")
+        raise OptionError(f"{option} {text!r} must be a number from 0 to 1, as 0.99 or 99/100")
     return value

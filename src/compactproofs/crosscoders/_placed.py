@@ -25,6 +25,8 @@ class PlacedCodes:
     feature: Int64[np.ndarray, "N k"]
     """-1 for none."""
     value: Float64[np.ndarray, "N k"]
+    origin: Int64[np.ndarray, "H parts"]
+    """Which features of the crosscoder a row of the decoder stands for; -1 fills up."""
 
     @property
     def about_base(self) -> SparseCodes:
@@ -39,7 +41,8 @@ class PlacedCodes:
 def in_cells(codes: SparseCodes, cell: Int64[np.ndarray, " N"]) -> PlacedCodes:
     """The codes as they are: every cell has the one base point."""
     bias = np.repeat(codes.bias[None], int(cell.max(initial=0)) + 1, axis=0)
-    return PlacedCodes(codes.decoder, bias, cell, codes.feature, codes.value)
+    own = np.arange(len(codes.decoder))[:, None]
+    return PlacedCodes(codes.decoder, bias, cell, codes.feature, codes.value, own)
 
 
 def anchored(codes: SparseCodes, cell: Int64[np.ndarray, " N"]) -> PlacedCodes:
@@ -74,6 +77,7 @@ def anchored(codes: SparseCodes, cell: Int64[np.ndarray, " N"]) -> PlacedCodes:
         cell,
         np.where(value == 0, -1, feature),
         value,
+        np.append(np.arange(h), rows)[:, None],
     )
 
 

@@ -14,7 +14,6 @@ from ..kernel import AdditiveCodes, CellCodes, Task, Transformer
 from ..kernel._code_ranges import RANGE_RULES, Ends, neuron_ranges
 from ..kernel._codes import (
     BY_CODE,
-    BY_FORWARD_PASS,
     BY_RESIDUAL,
     Atoms,
     Codes,
@@ -44,6 +43,8 @@ class Search:
     atom: Int64[np.ndarray, "N k"]
     codes: Codes
     """The same as the kernel sees it; what is claimed varies."""
+    target: Float64[np.ndarray, "N d"]
+    """The exact residuals, up to rounding."""
     rho: Float64[np.ndarray, " N"]
     """A little more than the distance of each decode from the residual."""
     rule: str
@@ -67,9 +68,8 @@ class Search:
             claimed=np.full(task.total, BY_CODE, dtype=np.int32),
             slope=np.zeros((0, net.d_vocab_out, net.blocks[-1].d_mlp)),
         )
-        kinds = (BY_CODE, BY_FORWARD_PASS, BY_RESIDUAL)
-        codes = checked_codes("crosscoder-c", witness, net, task, kinds)
-        return Search(net, task, placed, level, atom, codes, rho, rule)
+        codes = checked_codes("crosscoder-c", witness, net, task, BY_RESIDUAL)
+        return Search(net, task, placed, level, atom, codes, target, rho, rule)
 
     @property
     def cells(self) -> int:

@@ -9,7 +9,7 @@ the answers so far.
 from collections.abc import Iterator
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Bool, Int64
 
 from ..explain._cell_tree import Question, at_least, query_in, token_in
 from ..kernel import Task, Transformer
@@ -79,9 +79,9 @@ def _entropy(
     given = 2 * known + answers
     pairs = np.unique(np.column_stack([given, feature]), axis=0, return_counts=True)[1]
     groups = np.unique(given, return_counts=True)[1]
-    return float(_total(pairs) - _total(groups)) / len(known)
+    return (_total(pairs) - _total(groups)) / len(known)
 
 
-def _total(counts: Int64[np.ndarray, " c"]) -> Float64[np.ndarray, ""]:
+def _total(counts: Int64[np.ndarray, " c"]) -> float:
     """The sum of ``-c log2 c``; ``-sum p log p`` but for what cancels in a difference."""
-    return -(counts * np.log2(counts)).sum()
+    return -float((counts * np.log2(counts)).sum())

@@ -1,4 +1,4 @@
-"""Witnesses of theorems B and C from a crosscoder: codes, cells, and what to claim of each sequence.
+"""Witnesses of theorems B and C from a crosscoder: codes, cells, and what is claimed of sequences.
 
     found = cell_witness(net, task, crosscoder, k=4, extra=2, cells="label")
     proved = found.prove()
@@ -145,8 +145,7 @@ def cell_found(search: Search, claims: Claims, *, forward_passes: bool = False) 
 
 def with_forward_passes(search: Search, claims: Claims) -> Claims:
     """Claim whatever is right and not claimed yet by its exact logits."""
-    target = exact_residuals(search.net, search.task)
-    worst = least(true_margins(search.net, target, search.codes.label))
+    worst = least(true_margins(search.net, search.target, search.codes.label))
     right = (claims.claimed == NOT_CLAIMED) & (worst > room_of(worst))
     return claims._replace(claimed=np.where(right, BY_FORWARD_PASS, claims.claimed))
 

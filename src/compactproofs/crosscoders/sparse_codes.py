@@ -85,12 +85,12 @@ def dense_codes(
     k: int,
 ) -> SparseCodes:
     """The ``k`` entries of each row that decode to the longest vectors."""
-    decoder, codes = np.float64(decoder), np.float64(codes)
+    decoder, codes = decoder.astype(np.float64), codes.astype(np.float64)
     size = np.abs(codes) * np.linalg.norm(decoder, axis=1)
     k = min(k, codes.shape[1])
     feature = np.argsort(-size, axis=1, kind="stable")[:, :k].astype(np.int64)
     value = np.take_along_axis(codes, feature, axis=1)
-    return SparseCodes(decoder, np.float64(bias), np.where(value == 0, -1, feature), value)
+    return SparseCodes(decoder, bias.astype(np.float64), np.where(value == 0, -1, feature), value)
 
 
 def refitted(

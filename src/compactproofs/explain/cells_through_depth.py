@@ -85,7 +85,7 @@ class _Search:
 
     def split(
         self, seeds: Int[np.ndarray, " N"] | None, tick: Tick
-    ) -> list[Int64[np.ndarray, " s"]]:
+    ) -> list[Int64[np.ndarray, " _"]]:
         """Cells of one label each, at most as many as the options allow."""
         most = self.options.cells
         begun = np.zeros(len(self.labels), dtype=np.int64) if seeds is None else np.asarray(seeds)
@@ -178,7 +178,7 @@ class _Search:
         found[:, label] = np.inf
         return found
 
-    def halves(self, cell: _Cell) -> tuple[Int64[np.ndarray, " s"], Int64[np.ndarray, " s"]] | None:
+    def halves(self, cell: _Cell) -> tuple[Int64[np.ndarray, " a"], Int64[np.ndarray, " b"]] | None:
         """Two means of the weighted neurons; None if the lines cost nothing, or nothing differs."""
         points = self.z.mid[cell.rows] * cell.cost
         points = points - points.mean(axis=0)
@@ -198,7 +198,7 @@ class _Search:
             return None
         return cell.rows[side], cell.rows[~side]
 
-    def witness(self, cells: list[Int64[np.ndarray, " s"]]) -> Int[np.ndarray, " N"]:
+    def witness(self, cells: list[Int64[np.ndarray, " _"]]) -> Int[np.ndarray, " N"]:
         """What the kernel's bounds prove with room, as its tensor."""
         cell = np.full(len(self.labels), -1, dtype=np.int32)
         used = 0
@@ -222,6 +222,6 @@ class _Search:
         return rows
 
 
-def _of_size(rows: Int64[np.ndarray, " s"]) -> list[Int64[np.ndarray, " s"]]:
+def _of_size(rows: Int64[np.ndarray, " s"]) -> list[Int64[np.ndarray, " _"]]:
     """Parts of at most as many sequences as a cell may have."""
     return [rows[start : start + MAX_CELL] for start in range(0, len(rows), MAX_CELL)]

@@ -204,7 +204,9 @@ def _spread(front: Front, members: Members) -> Int64[np.ndarray, " m"]:
     """How far apart the two ends of a neuron's input are at most."""
     (queries, tokens), neurons = members, front.neurons
 
-    def widest(low: Int64[np.ndarray, "*shape m"], high: Int64[np.ndarray, "*shape m"]):
+    def widest(
+        low: Int64[np.ndarray, "*shape m"], high: Int64[np.ndarray, "*shape m"]
+    ) -> Int64[np.ndarray, " m"]:
         return (high - low).max(axis=tuple(range(high.ndim - 1)), initial=0)
 
     last = widest(neurons.value_low[-1, queries], neurons.value_high[-1, queries])

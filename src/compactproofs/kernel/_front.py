@@ -37,7 +37,7 @@ def front_model(net: Transformer) -> Model:
     if len(net.blocks) != 1 or block.n_heads != 1:
         raise OptionError(
             f"the theorem crosscoder-d is about one layer with one head, and this model has "
-            f"{len(net.blocks)} layers of {block.n_heads} heads: use --theorem brute-force"
+            f"{len(net.blocks)} layers of {block.n_heads} heads: use --theorem cells or brute-force"
         )
     v, d, k, m = net.d_vocab, net.d_model, net.n_ctx, block.d_mlp
     h = block.W_Q.shape[2]
@@ -174,7 +174,10 @@ def output_coefficients(net: Transformer, ledger: Ledger) -> Coefficients:
     exponent = left_exponent + right_exponent
     size = coefficient_size(block.d_mlp)
     if size < 8:
-        raise OptionError(f"crosscoder-d takes fewer neurons than {block.d_mlp}: use brute-force")
+        raise OptionError(
+            f"crosscoder-d takes fewer than {block.d_mlp} neurons: use --theorem cells or "
+            "brute-force"
+        )
     bits = min(28, size - 1 - (largest + exponent))
     limbs = -(-largest // 64) or 1
     ledger.point(exact.size * (2 * net.d_model - 1) * limbs)

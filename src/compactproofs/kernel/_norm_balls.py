@@ -90,8 +90,8 @@ def block_norms(net: Transformer, block: Block, ledger: Ledger) -> BlockNorms:
     half = exact(np.array(0.5))
     W_in, W_out = exact(block.W_in), exact(block.W_out)
     centre = spectral_norm_upper(exact(np.eye(len(block.b_out))) + (W_in @ W_out) * half)
-    product = exact(np.array(spectral_norm_upper(W_in)))
-    product = product * exact(np.array(spectral_norm_upper(W_out)))
+    product = exact(np.array([spectral_norm_upper(W_in)]))
+    product = product * exact(np.array([spectral_norm_upper(W_out)]))
     gain = exact(np.array([centre])) + product * half
     return BlockNorms(heads, float(gain.upper()[0]))
 

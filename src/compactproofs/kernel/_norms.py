@@ -41,8 +41,8 @@ def spectral_norm_upper(a: Ball) -> float:
             power = power @ power
         exponent = 2 * (exponent + shift)
     diagonal = np.arange(len(power.mid))
-    trace = Ball(power.mid[diagonal, diagonal], power.rad[diagonal, diagonal], a.ledger).sum(0)
-    bound = max(0.0, float(trace.upper()))
+    trace = power[diagonal, diagonal][None].sum(1)
+    bound = max(0.0, float(trace.upper()[0]))
     for _ in range(_SQUARINGS + 1):
         if exponent % 2:
             bound, exponent = 2.0 * bound, exponent - 1

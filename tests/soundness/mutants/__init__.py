@@ -19,8 +19,12 @@ should catch them alone (each was tried or argued through):
 * ``moves`` that keep useless targets, ``_trim`` that keeps dead states: the same words, more work.
 """
 
+from .cells import CELLS
 from .composition import COMPOSITION
 from .counting import COUNTING
+from .crosscoder_a import CROSSCODER_A
+from .crosscoder_b import CROSSCODER_B
+from .crosscoder_c import CROSSCODER_C
 from .crosscoder_d import CROSSCODER_D
 from .float32 import FLOAT32
 from .form import Mutant as Mutant
@@ -38,6 +42,10 @@ MUTANTS = (
     *COMPOSITION,
     *NETWORKS,
     *INDEPENDENCE,
+    *CELLS,
+    *CROSSCODER_A,
+    *CROSSCODER_B,
+    *CROSSCODER_C,
     *CROSSCODER_D,
     *FOUNDATIONS,
 )

@@ -2,9 +2,9 @@
 
 Left out, because they are sound: any slope of a line whose error is bounded for it (the lower one,
 or the chord's, with another ``t``); lines of the wrong kind for a coefficient, which ``slip`` pays
-for; ``at_high`` alone, which a chord makes equal to ``at_low`` up to rounding; the quadratic term of
-the sum of weights, far below the room that the other terms leave; ``bounds >= 0``, for an enclosure
-always has a radius.
+for; ``at_high`` left out, which a chord makes equal to ``at_low`` up to rounding; ``bounds >= 0``,
+for an enclosure always has a radius. And ``zeta`` without its quadratic term, far below the room
+that the other terms leave.
 """
 
 from .form import edits_of
@@ -22,7 +22,7 @@ CELLS = [
             "exponent = 2 * (exponent + shift)",
             "exponent = exponent + shift",
         ),
-        ("average for the trace", "a.ledger).sum(0)", "a.ledger).min(0)"),
+        ("one entry for the trace", "[None].sum(1)", "[None].min(1)"),
     ),
     *edits_of(
         "_shared_prefix.py",
@@ -126,6 +126,12 @@ CELLS = [
             "side_by_side(moved)).absolute().sum(2)",
             "side_by_side(moved)).sum(2).absolute()",
         ),
+        ("quadratic term forgotten", "(sigma + at_own).upper()", "sigma.upper()"),
+        (
+            "half of the quadratic term",
+            "Ball.exact(np.array(0.5), ledger)).sum(0).sum(0)",
+            "Ball.exact(np.array(0.25), ledger)).sum(0).sum(0)",
+        ),
         ("radius not scored", "sigma = sigma + radius[:, None] * apart", "sigma = sigma"),
         ("b_O left out", "cloud.center + Ball.exact(block.b_O, ledger)", "cloud.center"),
         ("keys of the first head", "_rows(keys.score[head], row", "_rows(keys.score[0], row"),
@@ -150,11 +156,6 @@ CELLS = [
         ),
         ("undecided neurons called off", "(high <= 0)[:, None]", "(low <= 0)[:, None]"),
         (
-            "chord of a steep slope",
-            "one - exact(s)) * exact(high",
-            "one - exact(s)) * exact(0 * high",
-        ),
-        (
             "b_out left out",
             "(exact(block.b_out[None]) @ c)[0] +",
             "(exact(0 * block.b_out[None]) @ c)[0] +",
@@ -162,7 +163,7 @@ CELLS = [
         (
             "b_U of the label alone",
             "(b_U[label, None] - b_U)",
-            "(b_U[label, None] - 0 * b_U.mid[0] * b_U)",
+            "(b_U[label, None] + exact(np.zeros(len(net.b_U))))",
         ),
         (
             "b_in left out",
@@ -200,11 +201,6 @@ CELLS = [
             "errors forgotten before the last lines",
             "return lines.bounds(cloud)",
             "return lines.bounds(Cloud(cloud.center, None, None))",
-        ),
-        (
-            "only the first MLP in lines",
-            "cloud = through_attention(block",
-            "cloud = Cloud(cloud.center, None, None) if False else through_attention(block",
         ),
     ),
 ]

@@ -14,9 +14,11 @@ from ._settings import Revival as Revival
 
 if TYPE_CHECKING:
     from ._checkpoint import discard_checkpoint as discard_checkpoint
+    from ._checkpoint import stored_metrics as stored_metrics
     from ._hooked_source import HookedSource as HookedSource
     from ._interaction import Readout as Readout
     from ._metrics import crosscoder_metrics as crosscoder_metrics
+    from ._refit import certified_codes as certified_codes
     from ._sources import ActivationSource as ActivationSource
     from ._sources import Rows as Rows
     from ._sources import StoreSource as StoreSource
@@ -30,8 +32,10 @@ _WITH_TORCH = {
     "Rows": "_sources",
     "StoreSource": "_sources",
     "TransformerSource": "_sources",
+    "certified_codes": "_refit",
     "crosscoder_metrics": "_metrics",
     "discard_checkpoint": "_checkpoint",
+    "stored_metrics": "_checkpoint",
     "train_crosscoder": "_trainer",
 }
 

@@ -105,3 +105,8 @@ def discard_checkpoint(path: str | os.PathLike[str]) -> None:
     """Delete a checkpoint, if there is one; raises as `require_destination` for anything else."""
     if require_destination(path, resume=True):
         shutil.rmtree(path)
+
+
+def stored_metrics(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The metrics beside the checkpoint of a finished run; raises CrosscoderError without them."""
+    return read_object(Path(path) / METRICS_FILE)

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int
 
 from ...kernel import Block, Transformer
+from ...training._torch import usable_device
 from .._errors import CrosscoderError
 
 PATCHABLE: Final = ("hook_resid_pre", "hook_resid_mid", "hook_mlp_out", "hook_resid_post")
@@ -110,6 +111,14 @@ def _mlp(
 ) -> Float[torch.Tensor, "n k d"]:
     hidden = torch.relu(mid @ block["W_in"] + block["b_in"])
     return hidden @ block["W_out"] + block["b_out"]
+
+
+def device_of(name: str) -> torch.device:
+    """The device of that name; CrosscoderError if torch cannot train on it."""
+    try:
+        return usable_device(name)
+    except ValueError as error:
+        raise CrosscoderError(str(error)) from None
 
 
 def require_sites(transformer: Transformer, names: Collection[str]) -> None:

@@ -35,7 +35,7 @@ def crosscoder_metrics(
     *,
     k: int | None = None,
     first_row: int = 0,
-    most_rows: int = 16_384,
+    most_rows: int = 8192,
 ) -> dict[str, Any]:
     """The metrics of a crosscoder on rows of a source, as plain JSON.
 

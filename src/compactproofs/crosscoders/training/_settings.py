@@ -96,10 +96,10 @@ class CertificateLoss:
     """
 
     weight: float
-    scale: float = 4.0
+    scale: float = 8.0
     start: float = 0.3
     rate: float = 1.0
-    rows: int | None = None
+    rows: int | None = 256
     rivals: int | None = None
 
     def __post_init__(self) -> None:

@@ -13,10 +13,12 @@ import torch
 from jaxtyping import Float32, Int64, Integer
 
 from ...kernel import Task, Transformer
+from ...training._torch import one_thread
+from .._activations import default_sites, inputs_of
 from .._config import Site, site_of
 from .._errors import CrosscoderError
 from .._store import ActivationStore
-from ._forward import TorchTransformer, require_sites
+from ._forward import TorchTransformer, device_of, require_sites
 
 _MOST_SEQUENCES = 1 << 20
 _CACHED_NUMBERS = 1 << 28
@@ -92,13 +94,14 @@ class TransformerSource(ActivationSource):
     ) -> None:
         """Prepare s sequences of k tokens with their labels.
 
-        sites: None for resid_pre of the first block and resid_mid and resid_post of every block.
+        sites: None for `compactproofs.crosscoders.default_sites`.
         positions: ``last`` gives one row a sequence, ``all`` gives k, in order of their positions.
         complete: whether the sequences are all inputs of the task.
         Raises CrosscoderError for a site the model does not have, or tokens that do not fit it.
         """
         self.transformer = transformer
-        self.sites = default_sites(transformer) if sites is None else tuple(sites)
+        names = default_sites(transformer) if sites is None else ()
+        self.sites = tuple(map(site_of, names)) if sites is None else tuple(sites)
         self.output_sites = tuple(output_sites)
         self.positions = positions
         self.complete = complete
@@ -110,8 +113,8 @@ class TransformerSource(ActivationSource):
         self._names = [site.name for site in (*self.sites, *self.output_sites)]
         require_sites(transformer, self._names)
         _require_tokens(tokens, labels, transformer)
-        self._model = TorchTransformer(transformer, device)
-        self._device = torch.device(device)
+        self._device = device_of(device)
+        self._model = TorchTransformer(transformer, self._device)
         self._tokens = torch.tensor(tokens, dtype=torch.int64, device=device)
         self._labels = torch.tensor(labels, dtype=torch.int64, device=device)
         self._per_sequence = 1 if positions == "last" else tokens.shape[1]
@@ -128,7 +131,7 @@ class TransformerSource(ActivationSource):
         seed: int = 0,
         **options: Any,
     ) -> "TransformerSource":
-        """The sequences of a task: all of them, or `samples` drawn uniformly by `seed`.
+        """The sequences of a task: all of them, or `samples` drawn uniformly by `seed` if fewer.
 
         options: the other arguments of the class. Raises CrosscoderError where there are more than
         2^20 sequences and `samples` is None, or the task does not fit the model.
@@ -138,23 +141,19 @@ class TransformerSource(ActivationSource):
                 f"the task {task.name} does not fit a model of {transformer.n_ctx} positions and "
                 f"{transformer.d_vocab} tokens"
             )
-        if samples is None:
-            if task.total > _MOST_SEQUENCES:
-                raise CrosscoderError(
-                    f"the task {task.name} has {task.total} sequences, more than "
-                    f"{_MOST_SEQUENCES}; give samples=200000 or so"
-                )
-            tokens = all_sequences(task)
-        else:
-            drawn = np.random.default_rng(seed)
-            tokens = drawn.integers(task.v, size=(samples, task.k))
-            tokens[:, -1] = drawn.integers(task.queries[0], task.queries[-1] + 1, size=samples)
+        if samples is None and task.total > _MOST_SEQUENCES:
+            raise CrosscoderError(
+                f"the task {task.name} has {task.total} sequences, more than {_MOST_SEQUENCES}; "
+                "give --samples 200000 (samples=200000) or so"
+            )
+        most = task.total if samples is None else samples
+        tokens, labels = inputs_of(task, most, seed)
         return cls(
             transformer,
             tokens,
-            task.labels(tokens),
+            labels,
             task=task.name,
-            complete=samples is None,
+            complete=most >= task.total,
             **options,
         )
 
@@ -208,7 +207,8 @@ class TransformerSource(ActivationSource):
 
     def _computed(self, tokens: Int64[torch.Tensor, "n k"]) -> Float32[torch.Tensor, "n p L d"]:
         """Of the sequences `tokens`, at the p positions of each that are read."""
-        with torch.no_grad():
+        # On one thread, as training is: sums in another order would give other weights.
+        with torch.no_grad(), one_thread():
             sites = self._model(tokens, self._names).sites
         values = torch.stack([sites[name] for name in self._names], dim=2)
         return values[:, -self._per_sequence :]
@@ -235,7 +235,7 @@ class StoreSource(ActivationSource):
         self.sites, self.d = store.settings.sites, store.settings.d
         self.positions = positions
         self.model_sha256 = store.settings.model_sha256
-        self._store, self._device = store, torch.device(device)
+        self._store, self._device = store, device_of(device)
         if len(store) == 0:
             raise CrosscoderError(f"{store.path} has no rows; record some first")
         given = {"token_ids": token_ids, "position": position, "label": label}
@@ -280,22 +280,6 @@ class StoreSource(ActivationSource):
             "positions": self.positions,
             "sites": [site.name for site in self.sites],
         }
-
-
-def default_sites(transformer: Transformer) -> tuple[Site, ...]:
-    """resid_pre of the first block, then resid_mid (if it has an MLP) and resid_post of each."""
-    names = ["blocks.0.hook_resid_pre"]
-    for layer, block in enumerate(transformer.blocks):
-        if block.d_mlp:
-            names.append(f"blocks.{layer}.hook_resid_mid")
-        names.append(f"blocks.{layer}.hook_resid_post")
-    return tuple(map(site_of, names))
-
-
-def all_sequences(task: Task) -> Int64[np.ndarray, "s k"]:
-    """Every sequence of the task once, the first token varying slowest."""
-    choices = [np.arange(task.v)] * (task.k - 1) + [np.array(task.queries)]
-    return np.stack(np.meshgrid(*choices, indexing="ij"), axis=-1).reshape(-1, task.k)
 
 
 def require_inside(indices: Int64[np.ndarray, " n"], n_rows: int) -> None:

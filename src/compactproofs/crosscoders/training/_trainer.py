@@ -14,12 +14,13 @@ import torch
 from jaxtyping import Float, Int64
 
 from ... import __version__
-from ...training._torch import one_thread, usable_device
+from ...training._torch import one_thread
 from .._config import BATCHTOPK
 from .._crosscoder import Crosscoder
 from .._errors import CrosscoderError
 from ._checkpoint import Checkpoint, load_checkpoint, require_destination, save_checkpoint
 from ._drawing import Drawing, drawing_of
+from ._forward import device_of
 from ._interaction import Readout
 from ._loss import aux_loss, errors, reconstruction, sparsity
 from ._metrics import crosscoder_metrics
@@ -75,10 +76,7 @@ def train_crosscoder(
     ranks.require_divides("batch", settings.batch)
     _require_fits(source, settings)
     there = checkpoint_dir is not None and require_destination(checkpoint_dir, resume=resume)
-    try:
-        device = usable_device(settings.device)
-    except ValueError as error:
-        raise CrosscoderError(str(error)) from None
+    device = device_of(settings.device)
     with one_thread():
         run = _begin(source, settings, ranks, device, readout)
         if there and checkpoint_dir is not None:

@@ -155,7 +155,7 @@ def claimed_cells(
 
 def cells_by_label(
     cell: Int32[np.ndarray, " n"], labels: Int64[np.ndarray, " n"]
-) -> list[Int64[np.ndarray, " s"]]:
+) -> list[Int64[np.ndarray, " _"]]:
     """The sequences of each cell and label, by number; refuses a cell that is too large."""
     claimed = np.flatnonzero(cell >= 0)
     order = claimed[np.lexsort((claimed, labels[claimed], cell[claimed]))]
@@ -173,10 +173,10 @@ def cells_by_label(
 
 
 def in_batches(
-    groups: list[Int64[np.ndarray, " s"]], size: int
-) -> Iterator[list[Int64[np.ndarray, " s"]]]:
+    groups: list[Int64[np.ndarray, " _"]], size: int
+) -> Iterator[list[Int64[np.ndarray, " _"]]]:
     """Runs of cells with at least ``size`` sequences together."""
-    batch: list[Int64[np.ndarray, " s"]] = []
+    batch: list[Int64[np.ndarray, " _"]] = []
     held = 0
     for group in groups:
         batch.append(group)

@@ -131,7 +131,7 @@ def crosscoder_b(
     witness: AdditiveCodes | None = None,
 ) -> Proved:
     """Prove a lower bound on the accuracy by the theorem above."""
-    codes = checked_codes("crosscoder-b", witness, net, task, (BY_CODE, BY_FORWARD_PASS))
+    codes = checked_codes("crosscoder-b", witness, net, task, BY_FORWARD_PASS)
     shape = (len(codes.bias), net.blocks[-1].d_mlp)
     sign = require_whole("sign", witness.sign, shape, -1, 1)  # type: ignore[union-attr]
     return prove_claimed(

@@ -37,7 +37,6 @@ from .._claim import Proved
 from .._code_ranges import RANGE_RULES, RangeRule, neuron_ranges, range_rule
 from .._codes import (
     BY_CODE,
-    BY_FORWARD_PASS,
     BY_RESIDUAL,
     Atoms,
     Codes,
@@ -111,8 +110,7 @@ def crosscoder_c(
     witness: CellCodes | None = None,
 ) -> Proved:
     """Prove a lower bound on the accuracy by the theorem above."""
-    kinds = (BY_CODE, BY_FORWARD_PASS, BY_RESIDUAL)
-    codes = checked_codes("crosscoder-c", witness, net, task, kinds)
+    codes = checked_codes("crosscoder-c", witness, net, task, BY_RESIDUAL)
     slope = checked_slopes(witness.slope, codes, net)  # type: ignore[union-attr]
     return prove_claimed(
         "crosscoder-c",
