@@ -1,6 +1,6 @@
 """A crosscoder on a bigger network: four layers that predict characters; no certificate in sight.
 
-    python benchmarks/bigger_network.py [--minutes 20] [--page docs/crosscoders.md]
+    python benchmarks/bigger_network.py [--minutes 20] [--page docs/bigger-network.md]
 
 Trains the model of ``character_model.py``, then crosscoders on its residual stream, without a
 penalty and with penalties on features that meet in the neurons of one layer. Measures on held-out
@@ -224,7 +224,7 @@ def main() -> None:
     parser.add_argument("--layer", type=int, default=PENALISED_LAYER, help="that is penalised")
     parser.add_argument("--out", type=Path, default=characters.OUT)
     parser.add_argument("--results", type=Path, default=RESULTS)
-    parser.add_argument("--page", type=Path, default=ROOT / "docs" / "crosscoders.md")
+    parser.add_argument("--page", type=Path, default=ROOT / "docs" / "bigger-network.md")
     wanted = parser.parse_args()
     torch.set_num_threads(1)
     try:

@@ -223,3 +223,14 @@ def test_a_picture_is_drawn_the_same_way_twice(found: dict[str, Any], tmp_path: 
         page.draw(found, tmp_path / name)
     text = (tmp_path / "a.svg").read_text()
     assert text == (tmp_path / "b.svg").read_text() and "bound from the embedding on" in text
+
+
+def test_the_page_says_what_the_committed_benchmark_measured() -> None:
+    stored = json.loads(benchmark.RESULTS.read_text())
+    pages = [file.read_text() for file in (benchmark.ROOT / "docs").glob("*.md")]
+    marked = [text for text in pages if page.BEGIN in text]
+    assert marked and all(page.tables(stored) in text for text in marked)
+    for one in stored["crosscoders"]:
+        ball = one["ball"]
+        assert all(start["certified"] == 0 for start in ball["starts"][:-1])
+        assert ball["starts"][0]["smallest_lost"] > ball["starts"][0]["largest_margin"]

@@ -128,3 +128,34 @@ def test_the_rest_is_enumerated_if_asked(
     assert crosscoder("prove", given, *call) == 0
     result = json.loads(capsys.readouterr().out)
     assert int(result["correct"]) == round(9 * result["model_accuracy"])
+
+
+def test_prove_says_where_the_bound_falls_short_and_what_each_step_gains(
+    given: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Two features an input, of which one is enough, and one activation value for all of a feature.
+    call = ["--theorem", "crosscoder-c", "--k", "2", "--levels", "1", "--cells", "one"]
+    assert crosscoder("prove", given, *call, "--json") == 0
+    first = json.loads(capsys.readouterr().out)
+    right = round(9 * first["model_accuracy"])
+    causes = first["slack"]["not_proved_because"]
+    assert sum(causes.values()) == 9 - int(first["correct"]) and causes["wrong"] == 9 - right
+    assert crosscoder("prove", given, *call, "--target", "1", "--json", "--no-breakdown") == 0
+    last = json.loads(capsys.readouterr().out)
+    assert last["slack"] is None and int(last["correct"]) == right
+    gained = [step["after"] - step["before"] for step in last["steps"] if step["kept"]]
+    assert int(first["correct"]) + sum(gained) == right
+    assert crosscoder("prove", given, "--theorem", "crosscoder-d", "--target", "1") == 2
+    assert "--target is for crosscoder-b and crosscoder-c" in capsys.readouterr().err
+
+
+def test_view_shows_the_way_from_all_inputs_to_the_proof(
+    given: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "page.html"
+    call = ["--out", str(page), "--k", "1", "--theorem", "crosscoder-b"]
+    assert crosscoder("view", given, *call) == 0
+    text = page.read_text()
+    assert "From the claim to the proof" in text and '="http' not in text.replace('xmlns="http', "")
+    assert crosscoder("view", given, *call) == 2
+    assert "exists" in capsys.readouterr().err

@@ -57,17 +57,15 @@ def deep_max_model(
     return replace(net, blocks=(replace(blocks[0], **own), *blocks[1:]))
 
 
-@pytest.mark.parametrize(("layers", "relaxed", "least"), [(1, 1, 1.0), (2, 1, 1.0), (2, 2, 0.9)])
+@pytest.mark.parametrize(("layers", "relaxed", "least"), [(1, 1, 1.0), (2, 1, 1.0), (2, 2, 0.95)])
 def test_few_cells_prove_nearly_all_that_is_true(layers: int, relaxed: int, least: float) -> None:
-    net = deep_max_model(np.random.default_rng(3), k=3, v=5, layers=layers)
-    task = MaxOfK(3, 5)
+    net, task = deep_max_model(np.random.default_rng(4), k=3, v=5, layers=layers), MaxOfK(3, 5)
     true = brute_force_network(net, task, None).claim
-    assert true.correct > 0.7 * true.total
-    proved = prove(net, task, "cells", {"cells": 40, "relaxed": relaxed})
-    assert proved.claim.correct >= least * true.correct
-    assert proved.claim.correct <= true.correct + true.undecided
-    assert len(set(proved.witness.cell) - {-1}) <= 40  # type: ignore[union-attr]
-    assert proved.claim.flops < true.flops
+    proved = prove(net, task, "cells", {"cells": 12, "relaxed": relaxed})
+    # Measured: 83 of 83, 75 of 75 and 75 of 75; 5 cells, one a label, give 76, 69 and 66.
+    assert true.correct >= proved.claim.correct >= least * true.correct >= 70
+    assert len(set(proved.witness.cell) - {-1}) <= 12  # type: ignore[union-attr]
+    assert proved.claim.flops < 0.4 * true.flops
 
 
 def test_a_cell_for_each_sequence_proves_all_that_is_true() -> None:
@@ -87,12 +85,13 @@ def test_a_cell_for_each_sequence_proves_all_that_is_true() -> None:
 
 
 def test_more_lines_cost_something_and_prove_something() -> None:
-    net = deep_max_model(np.random.default_rng(4), k=2, v=6, layers=3)
-    counts = [
-        prove(net, MaxOfK(2, 6), "cells", {"relaxed": relaxed, "cells": 18}).claim.correct
+    rng = np.random.default_rng(9)
+    net, task = deep_max_model(rng, k=2, v=5, layers=3, disturbance=0.6), MaxOfK(2, 5)
+    one, two, three = (
+        prove(net, task, "cells", {"relaxed": relaxed, "cells": 5}).claim.correct
         for relaxed in (1, 2, 3)
-    ]
-    assert counts[0] >= counts[1] >= counts[2] > 0
+    )
+    assert brute_force_network(net, task, None).claim.correct >= one > two > three > 0
 
 
 def test_an_attention_only_model_of_one_layer_needs_one_cell_a_label() -> None:
@@ -178,7 +177,7 @@ def test_misuse_is_refused_in_a_line() -> None:
     large = random_transformer(rng, k=21, v=2)
     with pytest.raises(OptionError, match="more than the 1048576"):
         prove(large, MaxOfK(21, 2), "cells")
-    wide = random_transformer(rng, k=20, v=2, layers=2, d=8)
+    wide = random_transformer(rng, k=20, v=2, layers=2, d=16)
     with pytest.raises(OptionError, match="numbers, more than"):
         prove(wide, MaxOfK(20, 2), "cells")
 

@@ -49,7 +49,7 @@ def train(
     batch: Annotated[int, typer.Option(help="Activations a step.")] = 1024,
     learning_rate: Annotated[float, typer.Option(help="Adam's.")] = 2e-3,
     penalty: Annotated[
-        float, typer.Option(help="Weight of the interaction penalty, in the bound's units.")
+        float, typer.Option(help="Weight of the interaction penalty, in the bound's units (0.01).")
     ] = 0.0,
     certificate_weight: Annotated[
         float | None,

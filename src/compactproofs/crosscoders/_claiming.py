@@ -46,7 +46,28 @@ def additive_claims(search: Search, *, signs: bool, rounds: int) -> Claims:
 
 
 def cell_claims(search: Search, *, by_residual: bool, rounds: int) -> Claims:
-    """What theorem C can claim; ``by_residual`` where the code does not do."""
+    """What theorem C can claim; ``by_residual`` where the code does not do.
+
+    What is claimed by its residual widens the ranges of its cell: each cell goes without if that
+    claims more of it.
+    """
+    by_code = _cell_claims(search, by_residual=False, rounds=rounds)
+    if not by_residual or (by_code.claimed != NOT_CLAIMED).all():
+        return by_code
+    both = _cell_claims(search, by_residual=True, rounds=rounds)
+    cell, most = search.placed.cell, search.cells
+    counts = [
+        np.bincount(cell, weights=claims.claimed != NOT_CLAIMED, minlength=most)
+        for claims in (by_code, both)
+    ]
+    with_residual = (counts[1] > counts[0])[cell]
+    return both._replace(
+        claimed=np.where(with_residual, both.claimed, by_code.claimed),
+        worst=np.where(with_residual, both.worst, by_code.worst),
+    )
+
+
+def _cell_claims(search: Search, *, by_residual: bool, rounds: int) -> Claims:
     claimed = np.full(search.task.total, BY_CODE)
     worst = np.full(len(claimed), -np.inf)
     flops, left = 0, rounds

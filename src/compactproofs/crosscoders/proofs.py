@@ -193,7 +193,7 @@ def best_of(
     return replace(several[0], feature=np.choose(which, features), value=np.choose(which, values))
 
 
-def _padded(array: np.ndarray, most: int, filler: float) -> np.ndarray:
+def _padded(array: np.ndarray, most: int, filler: int | float) -> np.ndarray:
     return np.pad(array, ((0, 0), (0, most - array.shape[1])), constant_values=filler)
 
 

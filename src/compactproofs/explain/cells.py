@@ -34,7 +34,6 @@ from ..kernel._cell import (
     range_functionals,
 )
 from ..kernel._front import Front, front_model, verified_front
-from ..kernel._ledger import Counted
 from ..kernel._slack import worst_word, wrong_words
 from ..kernel._tasks import ClassAutomaton
 from ..kernel.theorems.crosscoder_d import words_inside
@@ -288,8 +287,10 @@ def _of_slots(
     queries, tokens = members
     neurons = front.neurons
 
-    def end(value: Counted, direct: Counted, of: np.ufunc) -> Int64[np.ndarray, " m"]:
-        value, direct = np.asarray(value), np.asarray(direct)[queries]
+    def end(
+        values: Int64[np.ndarray, "k v m"], of_queries: Int64[np.ndarray, "v m"], of: np.ufunc
+    ) -> Int64[np.ndarray, " m"]:
+        value, direct = np.asarray(values), np.asarray(of_queries)[queries]
         last = of.reduce(value[-1, queries] + direct, axis=0)
         if len(value) == 1 or not tokens.size:
             return last

@@ -209,7 +209,7 @@ class _Search:
                 used += 1
         return cell
 
-    def kept(self, rows: Int64[np.ndarray, " s"]) -> Int64[np.ndarray, " s"]:
+    def kept(self, rows: Int64[np.ndarray, " s"]) -> Int64[np.ndarray, " kept"]:
         """The sequences of a cell that are proved in it once the others have left."""
         while len(rows):
             bounds = self.bounds(rows)

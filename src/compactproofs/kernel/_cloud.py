@@ -138,7 +138,7 @@ def through_attention(
         value = side_by_side(values)
         mean = (a[:, :, None] * value).sum(1)
         away = Ball.exact(norm_upper(value - mean[:, None]), ledger)
-        Y_spread = Ball.exact(norm_upper(spread @ VO), ledger).sum(0)
+        Y_spread = Ball.exact(norm_upper(spread @ VO)[None], ledger).sum(1)
         Y, a_own = Y_spread, a[:, -1]
         if radius is not None:
             Y_ball = radius * Ball.exact(np.array(spectral_norm_upper(VO)), ledger)
@@ -161,7 +161,7 @@ def _scores(
     earlier: list[tuple[Keys, Int64[np.ndarray, " n"]]],
     own: Keys,
 ) -> tuple[Ball, Ball, Ball]:
-    """The weights ``a [n, k]`` at the centre, bounds ``sigma [n, k]``, and ``Q`` (``[n]`` or one).
+    """The weights ``a [n, k]`` at the centre, bounds ``sigma [n, k]``, and ``Q`` (``[n]`` or ``[1]``).
 
     The last position is the query's own.
     """
@@ -177,13 +177,14 @@ def _scores(
     sigma = _apart(a, side_by_side(moved)).absolute().sum(2)
     pairs = spread @ M[:d, :d] @ spread.T
     # eps_k eps_j occurs twice, as (k, j) and as (j, k).
-    Q = ((pairs + pairs.T).absolute() * Ball.exact(np.array(0.5), ledger)).sum(0).sum(0)
+    twice = (pairs + pairs.T).absolute().reshape(1, pairs.mid.size).sum(1)
+    Q = twice * Ball.exact(np.array([0.5]), ledger)
     if cloud.radius is not None:
         radius = Ball.exact(cloud.radius, ledger)
         lines = side_by_side([key[:, :d] for key in keys[:-1]] + [augmented @ both])
         apart = Ball.exact(norm_upper(_apart(a, lines)), ledger)
         sigma = sigma + radius[:, None] * apart
-        mixed = Ball.exact(norm_upper(spread @ both[:d]), ledger).sum(0)
+        mixed = Ball.exact(norm_upper(spread @ both[:d])[None], ledger).sum(1)
         norm = Ball.exact(np.array(spectral_norm_upper(M[:d, :d])), ledger)
         Q = Q + radius * (mixed + radius * norm)
     is_own = np.zeros(len(keys))

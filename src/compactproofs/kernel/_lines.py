@@ -23,7 +23,7 @@ is the chord, and for the first 1 if ``high > -low``, else 0. Collected, with
     B = sum_n (a_n (s_n b_in[n] + t_n) - slip_n) + b_out c + b_U[y] - b_U[x].
 
 ``mid C + B`` is a number for each sequence; ``C`` and ``B`` are computed once for the cell.
-This is Theorem C of docs/theory.md section 5 for exact residuals. Cost: ``4 d m x``.
+This is Theorem C of docs/theory.md section 7 for exact residuals. Cost: ``4 d m x``.
 """
 
 from typing import NamedTuple

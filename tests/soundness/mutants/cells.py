@@ -129,8 +129,8 @@ CELLS = [
         ("quadratic term forgotten", "(sigma + at_own).upper()", "sigma.upper()"),
         (
             "half of the quadratic term",
-            "Ball.exact(np.array(0.5), ledger)).sum(0).sum(0)",
-            "Ball.exact(np.array(0.25), ledger)).sum(0).sum(0)",
+            "Q = twice * Ball.exact(np.array([0.5]), ledger)",
+            "Q = twice * Ball.exact(np.array([0.25]), ledger)",
         ),
         ("radius not scored", "sigma = sigma + radius[:, None] * apart", "sigma = sigma"),
         ("b_O left out", "cloud.center + Ball.exact(block.b_O, ledger)", "cloud.center"),

@@ -64,10 +64,8 @@ class HookedSource(ActivationSource):
             raise CrosscoderError(f"{len(labels)} labels for {len(inputs)} inputs; give one each")
         for module in self._modules:
             module.eval()
-        first = self._computed(np.zeros(1, np.int64))
-        self._all_positions: Final = self._length
-        self._per_input: Final = first.shape[1]
-        self.d = first.shape[3]
+        _, self._all_positions, _, self.d = self._stacked(np.zeros(1, np.int64)).shape
+        self._per_input: Final = 1 if positions == "last" else self._all_positions
         numbers = len(self) * len(self._hooks) * self.d
         self._kept = self._all() if numbers <= _CACHED_NUMBERS else None
 
@@ -130,6 +128,11 @@ class HookedSource(ActivationSource):
         )
 
     def _computed(self, numbers: Int64[np.ndarray, " s"]) -> Float32[torch.Tensor, "s p L d"]:
+        """Of some inputs, at the positions of each that are read."""
+        return self._stacked(numbers)[:, -self._per_input :]
+
+    def _stacked(self, numbers: Int64[np.ndarray, " s"]) -> Float32[torch.Tensor, "s p L d"]:
+        """Of some inputs, at all positions."""
         found: dict[int, torch.Tensor] = {}
 
         def keep(place: int) -> Callable[..., None]:
@@ -156,9 +159,7 @@ class HookedSource(ActivationSource):
                 for (_, name), values in zip(self._hooks, flat, strict=True)
             )
             raise CrosscoderError(f"the outputs differ in positions or width: {shapes}")
-        stacked = torch.stack(flat, dim=2)
-        self._length = stacked.shape[1]
-        return stacked[:, -1:] if self.positions == "last" else stacked
+        return torch.stack(flat, dim=2)
 
     def _flat(
         self, place: int, found: Mapping[int, torch.Tensor], n: int

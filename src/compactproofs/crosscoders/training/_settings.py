@@ -71,7 +71,7 @@ class Penalty:
     weight: float
     kind: str = "interaction"
     site: str | None = None
-    rows: int | None = None
+    rows: int | None = 256
 
     def __post_init__(self) -> None:
         """Refuse what is out of range."""

@@ -70,7 +70,7 @@ def train_crosscoder(
 
     Raises CrosscoderError for settings that do not fit the source, for a device that torch cannot
     use and for a checkpoint of another run; FloatingPointError when training diverges.
-    Cost: about 4 n L d H multiply-adds a step of n samples, a third of it for the encoder.
+    Cost: about 5 n L d H multiply-adds a step of n samples, without the terms for proofs.
     """
     ranks = present_ranks()
     ranks.require_divides("batch", settings.batch)

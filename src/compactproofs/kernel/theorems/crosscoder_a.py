@@ -20,7 +20,7 @@ Only the last position may be coded, in a model of one layer: then the others ar
 with radius 0. What is coded badly is not proved; nothing else depends on the witness. The input is
 counted if the witness claims it and the inequality holds; if it does not, the witness is refused.
 
-Reference: docs/theory.md section 5. The theorem is what other crosscoder theorems are measured by:
+Reference: docs/theory.md section 7. The theorem is what other crosscoder theorems are measured by:
 balls forget in which direction they err, and grow by the norms of all matrices on the way.
 
 Cost: for each claimed input and position the forward pass, ``K d`` for each site, ``O(d^2)`` more

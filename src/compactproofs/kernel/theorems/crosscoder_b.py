@@ -39,7 +39,7 @@ static tables of single features.
 
 Cost: O(x m) for each atom of each group, O(x m^2) for each group, and O(k x) table look-ups and
 O((k + places) d) for each sequence (``_mid_tables``); ranges as their rule says.
-Source: docs/theory.md section 5.
+Source: docs/theory.md section 7.
 """
 
 from collections.abc import Iterator, Mapping

@@ -23,7 +23,7 @@ they belong to the group, and its ranges cover them.
 
 Cost: O(x m d) and the ranges for each group, O(x) for each feature of it, and O(k x) table look-ups
 and O((k + places) d) for each sequence (``_mid_tables``); by residual O(x d).
-Source: docs/theory.md section 5.
+Source: docs/theory.md section 7.
 """
 
 from collections.abc import Iterator, Mapping

@@ -10,7 +10,7 @@ Nothing of the witness is trusted. Its integer tables are verified (``_integers`
 ranges; any tree covers the sequences of a label once, any slope gives a bound. A crosscoder's part
 is to propose cells: the theorem does not ask where they come from.
 
-Proof: the statements of ``_front``, ``_cell``, ``_cells`` and ``_slack``, and docs/theory.md section 7.
+Proof: the statements of ``_front``, ``_cell``, ``_cells`` and ``_slack``; docs/theory.md section 7.
 Without neurons and with one cell for each label it is the additive theorem.
 
 Cost, for ``U`` cells of ``Q`` queries: that of the tables with ``x + m`` outputs, ``2 d m x`` for
