@@ -1,6 +1,6 @@
 """Small transformers that answer most sequences rightly, and codes of their residuals."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -9,7 +9,7 @@ from compactproofs.crosscoders.sparse_codes import SparseCodes, pursued
 from compactproofs.kernel import MaxOfK, Task, Transformer, sequences
 from transformers_for_tests import float_forward, random_transformer
 
-K, V = 3, 4
+K, V = 3, 3
 
 
 @cache
@@ -22,7 +22,7 @@ def taught_transformer(seed: int, mlp: int) -> Transformer:
     post = np.append(post, np.ones((len(post), 1)), axis=1)
     wanted = np.eye(V)[tokens.max(axis=1)]
     weights = 8 * np.linalg.lstsq(post, wanted, rcond=None)[0]
-    return Transformer(**(vars(net) | {"W_U": weights[:-1], "b_U": weights[-1]}))
+    return replace(net, W_U=weights[:-1], b_U=weights[-1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +58,8 @@ def taught_subject(seed: int, mlp: int) -> TaughtSubject:
     if np.abs(margin).min() < 1e-6:
         raise ValueError(f"seed {seed} has a margin near 0: take another")
     residual = found["blocks.0.hook_resid_mid"][:, -1]
-    return TaughtSubject(net, task, label, residual, margin, (margin > 0).all(axis=1))
+    right = np.asarray((margin > 0).all(axis=1))
+    return TaughtSubject(net, task, label, residual, margin, right)
 
 
 def exact_codes(subject: TaughtSubject) -> SparseCodes:

@@ -1,5 +1,7 @@
 """From a crosscoder or plain arrays to witnesses of theorems B and C; what falls short and why."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -13,7 +15,7 @@ from compactproofs.crosscoders.proofs import (
     cell_witness,
     cells_of,
 )
-from compactproofs.crosscoders.slack import Cause, slack_of
+from compactproofs.crosscoders.slack import Cause, PairCost, slack_of
 from compactproofs.crosscoders.sparse_codes import (
     SparseCodes,
     crosscoder_codes,
@@ -21,8 +23,8 @@ from compactproofs.crosscoders.sparse_codes import (
     pursued,
     refitted,
 )
-from compactproofs.crosscoders.tighten import tighten
-from compactproofs.kernel import MaxOfK, sequences
+from compactproofs.crosscoders.tighten import merged, tighten
+from compactproofs.kernel import MaxOfK, parse_task, sequences
 from lookup_crosscoder import lookup_crosscoder
 
 SITES = ("blocks.0.hook_resid_pre", "blocks.0.hook_resid_mid", "blocks.0.hook_resid_post")
@@ -221,12 +223,39 @@ def test_a_pair_becomes_compound_features() -> None:
     assert done.proved.claim.correct >= start.prove().claim.correct
 
 
-def test_a_part_of_a_task_and_one_output_are_proved_too() -> None:
+def test_a_compound_feature_stands_for_two() -> None:
     subject = taught_subject(1, mlp=6)
-    net = subject.net
-    single = type(net)(
-        **(vars(net) | {"W_E": net.W_E[:1], "W_U": net.W_U[:, :1], "b_U": net.b_U[:1]})
-    )
+    placed = in_cells(subject.sparse(2), subject.label)
+    first, second = (int(i) for i in np.sort(placed.feature[0]))
+    together = merged(placed, PairCost((first,), (second,), 1, 1.0, 1))
+    assert together is not None
+    both = (placed.feature == first).any(axis=1) & (placed.feature == second).any(axis=1)
+    rows = together.feature[both]
+    assert (np.sort(rows, axis=1)[:, 0] == -1).all() and (rows.max(axis=1) >= 12).all()
+    assert (together.feature[~both] == placed.feature[~both]).all()
+    assert (together.origin[12:] == [first, second]).all()
+    # Rows are made for ratios that occur: what moves is the difference from the nearest of them.
+    moved = np.linalg.norm(together.decoded() - placed.decoded(), axis=1)
+    size = np.linalg.norm(placed.decoded() - placed.bias[0], axis=1)
+    assert (moved[~both] == 0).all() and (moved[both] < 0.5 * size[both]).all()
+    assert merged(placed, PairCost((first,), (99,), 1, 1.0, 1)) is None
+
+
+def test_a_part_of_a_task_is_proved_too() -> None:
+    subject = taught_subject(1, mlp=6)
+    part = parse_task(f"{subject.task.name},q=1-2", parts=True)
+    tokens = sequences(subject.task, 0, subject.task.total)
+    own = np.isin(tokens[:, -1], (1, 2))
+    whole = subject.sparse(3)
+    codes = replace(whole, feature=whole.feature[own], value=whole.value[own])
+    for make in (additive_witness, cell_witness):
+        found = make(subject.net, part, codes, forward_passes=True)
+        assert found.prove().claim.correct == subject.right[own].sum()
+
+
+def test_a_single_output_is_always_right() -> None:
+    net = taught_subject(1, mlp=6).net
+    single = replace(net, W_E=net.W_E[:1], W_U=net.W_U[:, :1], b_U=net.b_U[:1])
     codes = SparseCodes(net.W_E, np.zeros(6), np.array([[0]]), np.ones((1, 1)))
     for make in (additive_witness, cell_witness):
         found = make(single, MaxOfK(net.n_ctx, 1), codes, k=1)

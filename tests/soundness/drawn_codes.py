@@ -1,11 +1,12 @@
 """Codes to attack theorems B and C with: exact ones, poor ones, ones that lean the wrong way."""
 
+from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from compactproofs.kernel import Block, Transformer, parse_task, sequences
+from compactproofs.kernel import Transformer, parse_task, sequences
 from exact_networks import exact_logits
 from transformers_for_tests import float_forward, random_transformer
 
@@ -49,8 +50,7 @@ def _wanted(name: str, net: Transformer) -> bool:
 def _with_mlp(net: Transformer, size: float) -> Transformer:
     """The MLP's output times ``size``, and no other path: interactions alone decide."""
     block = net.blocks[0]
-    changed = Block(**(vars(block) | {"W_out": block.W_out * size}))
-    return Transformer(**(vars(net) | {"blocks": (changed,)}))
+    return replace(net, blocks=(replace(block, W_out=block.W_out * size),))
 
 
 def _in_pairs(net: Transformer) -> Transformer:
@@ -58,8 +58,7 @@ def _in_pairs(net: Transformer) -> Transformer:
     block = net.blocks[0]
     W_in, b_in, W_out = (np.array(getattr(block, name)) for name in ("W_in", "b_in", "W_out"))
     W_in[:, 1::2], b_in[1::2], W_out[1::2] = -W_in[:, ::2], -b_in[::2], W_out[::2]
-    changed = Block(**(vars(block) | {"W_in": W_in, "b_in": b_in, "W_out": 8 * W_out}))
-    return Transformer(**(vars(net) | {"blocks": (changed,)}))
+    return replace(net, blocks=(replace(block, W_in=W_in, b_in=b_in, W_out=8 * W_out),))
 
 
 def _subject(name: str, net: Transformer, task: str) -> Subject:

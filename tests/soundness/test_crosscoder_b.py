@@ -1,6 +1,7 @@
 """Theorem B against exact margins and forward passes; its certificates, honest and edited."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -54,9 +55,7 @@ def test_the_bound_is_the_margin_where_the_theorem_loses_nothing() -> None:
 
 def test_a_tie_is_never_proved() -> None:
     net = taught_transformer(3, mlp=6)
-    twins = kernel.Transformer(
-        **(vars(net) | {"W_U": np.repeat(net.W_U, 2, axis=1), "b_U": np.repeat(net.b_U, 2)})
-    )
+    twins = replace(net, W_U=np.repeat(net.W_U, 2, axis=1), b_U=np.repeat(net.b_U, 2))
     task = MaxOfK(net.n_ctx, net.d_vocab)
     subject = taught_subject(3, mlp=6)
     found = additive_witness(twins, task, exact_codes(subject), k=1, forward_passes=True)
@@ -158,7 +157,6 @@ def test_misuse_is_refused_in_a_sentence() -> None:
         _prove(net, MaxOfK(2, 4), None)
     with pytest.raises(kernel.OptionError, match="ranges = wide: known are features, sequences"):
         CrosscoderBOptions.parse({"ranges": "wide"})
-    ones = {"W_E": np.ones((128, 6)), "W_U": np.ones((6, 128)), "b_U": np.ones(128)}
-    big = kernel.Transformer(**(vars(net) | ones))
+    big = replace(net, W_E=np.ones((128, 6)), W_U=np.ones((6, 128)), b_U=np.ones(128))
     with pytest.raises(kernel.OptionError, match="takes at most 1048576: use crosscoder-d"):
         _prove(big, MaxOfK(3, 128), None)

@@ -34,8 +34,15 @@ def test_with_a_cell_for_each_sequence_everything_true_is_proved() -> None:
 def test_the_exact_residual_and_forward_passes_prove_what_codes_do_not() -> None:
     subject = taught_subject(2, mlp=6)
     shares = []
-    for settings in ({}, {"by_residual": True}, {"by_residual": True, "forward_passes": True}):
-        found = cell_witness(subject.net, subject.task, subject.sparse(3), extra=1, **settings)
+    for residual, passes in ((False, False), (True, False), (True, True)):
+        found = cell_witness(
+            subject.net,
+            subject.task,
+            subject.sparse(3),
+            extra=1,
+            by_residual=residual,
+            forward_passes=passes,
+        )
         proved = found.prove()
         assert proved.claim.correct == (found.claims.claimed > 0).sum()
         shares.append(proved.claim.correct)
