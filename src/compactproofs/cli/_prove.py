@@ -47,7 +47,11 @@ def prove(
         typer.Option(help="Attention part of subcubic (default exact_EQKE+max_diff_exact)."),
     ] = None,
     cells: Annotated[
-        int | None, typer.Option(help="The most cells that a proof by crosscoder-d may have.")
+        int | None,
+        typer.Option(help="The most cells that a proof by cells or crosscoder-d may have."),
+    ] = None,
+    relaxed: Annotated[
+        int | None, typer.Option(help="MLPs that cells replaces by lines, counted from the last.")
     ] = None,
     budget: Annotated[
         str | None,
@@ -73,6 +77,7 @@ def prove(
         "bins": bins,
         "window": window,
         "cells": cells,
+        "relaxed": relaxed,
         "direct": direct,
         "averaging": averaging,
         "attention_error": attention_error,

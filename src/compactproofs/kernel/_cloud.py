@@ -161,7 +161,7 @@ def _scores(
     earlier: list[tuple[Keys, Int64[np.ndarray, " n"]]],
     own: Keys,
 ) -> tuple[Ball, Ball, Ball]:
-    """The weights ``a [n, k]`` at the centre, bounds ``sigma [n, k]``, and ``Q`` (``[n]`` or ``[1]``).
+    """Weights ``a [n, k]`` at the centre, bounds ``sigma [n, k]``, and ``Q`` (``[n]`` or ``[1]``).
 
     The last position is the query's own.
     """
