@@ -128,3 +128,10 @@ def test_sequences_are_listed_once_each() -> None:
     task = MaxOfK(3, 4)
     listed = np.concatenate([sequences(task, a, min(a + 7, 64)) for a in range(0, 64, 7)])
     assert listed.tolist() == [[a, b, c] for a in range(4) for b in range(4) for c in range(4)]
+
+
+def test_a_bias_that_no_digest_would_hold_is_refused() -> None:
+    net = random_transformer(np.random.default_rng(9), k=2, v=3, mlp=0)
+    block = net.blocks[0]
+    with pytest.raises(ModelError, match="b_out is not zero in a block without neurons"):
+        replace(block, b_out=np.ones_like(block.b_out))

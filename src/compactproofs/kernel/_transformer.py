@@ -59,6 +59,8 @@ class Block:
         sizes = {"a": a, "d": d, "h": h, "m": m}
         for name, axes in _BLOCK_AXES.items():
             _kept(self, name, tuple(sizes[axis] for axis in axes))
+        if not m and np.any(self.b_out):
+            raise ModelError("b_out is not zero in a block without neurons: add it to b_O instead")
 
     @property
     def n_heads(self) -> int:
