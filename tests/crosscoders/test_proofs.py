@@ -65,7 +65,7 @@ def test_a_crosscoder_that_does_not_fit_is_refused() -> None:
         cell_witness(subject.net, subject.task, few)
     with pytest.raises(CrosscoderError, match="known are one, label, strongest, two, support"):
         additive_witness(subject.net, subject.task, subject.sparse(2), cells="odd")
-    with pytest.raises(CrosscoderError, match="known are split, merge, halve, residual, enumerate"):
+    with pytest.raises(CrosscoderError, match="known are dedicate, split, merge, halve, residual"):
         tighten(found_of("b", subject), actions=("guess",))
 
 
@@ -135,7 +135,7 @@ def test_a_grid_holds_few_values_exactly_and_many_closely() -> None:
 
 @pytest.mark.parametrize("theorem", ["b", "c"])
 def test_what_is_claimed_is_proved_and_is_true(theorem: str) -> None:
-    for seed, cells in ((1, "label"), (2, "strongest"), (5, "one")):
+    for seed, cells in ((1, "strongest"), (5, "one")):
         subject = taught_subject(seed, mlp=6)
         found = found_of(theorem, subject, cells=cells, extra=1)
         claimed = found.claims.claimed > 0
@@ -193,7 +193,7 @@ def test_features_that_share_no_neuron_have_no_pair() -> None:
 def test_tightening_proves_more_until_everything_true_is_proved(theorem: str) -> None:
     subject = taught_subject(1, mlp=6)
     start = found_of(theorem, subject, cells="one")
-    done = tighten(start, rounds=2)
+    done = tighten(start, rounds=1)
     first = start.prove().claim
     assert done.proved.claim.correct == subject.right.sum() > first.correct
     kept = [step for step in done.steps if step.kept]
@@ -201,7 +201,7 @@ def test_tightening_proves_more_until_everything_true_is_proved(theorem: str) ->
     for step, after in zip(kept, [*kept[1:], None], strict=True):
         assert step.after > step.before and step.gain_per_flop > 0
         assert after is None or after.before == step.after
-    assert {step.action for step in done.steps} >= {"split", "enumerate"}
+    assert {step.action for step in done.steps} >= {"dedicate", "split", "enumerate"}
 
 
 def test_tightening_stops_at_its_target_and_undoes_what_is_too_long() -> None:
@@ -212,6 +212,23 @@ def test_tightening_stops_at_its_target_and_undoes_what_is_too_long() -> None:
     limited = tighten(start, most_flops=first.flops, actions=("enumerate",))
     assert [step.kept for step in limited.steps] == [False]
     assert limited.proved.claim == first
+
+
+def test_labels_without_features_get_their_own() -> None:
+    subject = taught_subject(1, mlp=6)
+    # Features that say nothing of the largest token 0, and next to nothing of 1.
+    rare = subject.label < 2
+    mean = subject.residual[~rare].mean(axis=0)
+    decoder = np.linalg.svd(subject.residual[~rare] - mean)[2][:4]
+    nothing = np.full((len(rare), 1), -1)
+    codes = SparseCodes(decoder, mean, nothing, np.zeros(nothing.shape))
+    start = cell_witness(subject.net, subject.task, codes, extra=3, values=32)
+    done = tighten(start, actions=("dedicate",), rounds=1)
+    (step,) = done.steps
+    assert step.kept and step.after > step.before
+    assert done.found.search.atom.shape == start.search.atom.shape
+    new = done.found.search.placed.origin[4:, 0]
+    assert new.tolist() == list(range(4, 4 + len(new)))
 
 
 def test_a_pair_becomes_compound_features() -> None:

@@ -1,4 +1,4 @@
-"""When features interact: split cells, merge features, and in the end evaluate what is left.
+"""What codes leave unproved: new features, split cells, merged features, in the end evaluation.
 
 `tighten` takes a witness and works on what it leaves unproved. Every step ends with the kernel's
 proof, so that its log says what was gained and what it cost, in FLOPs of the proof; a step that
@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Final, final
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Float64, Int64
 
 from ..kernel import Proved, Tick, no_tick
 from ..kernel._codes import NOT_CLAIMED
@@ -22,12 +22,15 @@ from ._placed import PlacedCodes
 from ._proof_margins import Search
 from .proofs import Found, additive_found, cell_found
 from .slack import PairCost, slack_of
-from .sparse_codes import refitted
+from .sparse_codes import SparseCodes, pursued, refitted
 
-ACTIONS: Final = ("split", "merge", "halve", "residual", "enumerate")
-"""Split cells by one more of the strongest features; merge the pair of features that costs most
-into compound ones; halve cells at the median of their most variable value; claim by the exact
-residual (theorem C alone); claim by a forward pass."""
+ACTIONS: Final = ("dedicate", "split", "merge", "halve", "residual", "enumerate")
+"""Give what is left of a label two features of its own, in place of the weakest; split cells by one
+more of the strongest features; merge the pair of features that costs most into compound ones; halve
+cells at the median of their most variable value; claim by the exact residual (theorem C alone);
+claim by a forward pass."""
+_OWN: Final = 2
+_MOST_ROWS: Final = 1 << 12
 _RATIOS: Final = 8
 _ROUNDS: Final = 3
 
@@ -83,7 +86,7 @@ def tighten(
             raise CrosscoderError(f"action {action!r}: known are {', '.join(ACTIONS)}")
     proved, steps = found.prove(), []
     for action in actions:
-        for turn in range(rounds if action in ("split", "merge", "halve") else 1):
+        for turn in range(rounds if action in ("dedicate", "split", "merge", "halve") else 1):
             if proved.claim.correct >= target * proved.claim.total:
                 return Tightened(found, proved, tuple(steps))
             tick(len(steps), rounds * len(actions))
@@ -126,6 +129,45 @@ def _again(found: Found, placed: PlacedCodes, *, by_residual: bool = False) -> F
         return cell_found(search, cell_claims(search, by_residual=by_residual, rounds=_ROUNDS))
     signs = bool(found.claims.sign.any())
     return additive_found(search, additive_claims(search, signs=signs, rounds=_ROUNDS))
+
+
+def _dedicate(found: Found, turn: int) -> _Done:
+    placed, target = found.search.placed, found.search.target
+    label = found.search.codes.label
+    left = np.flatnonzero(found.claims.claimed == NOT_CLAIMED)
+    missed = target - placed.decoded()
+    several = np.unique(label[left])
+    if not len(left) or len(placed.decoder) + _OWN * len(several) > _MOST_ROWS:
+        return None
+    new = [_main_directions(missed[left[label[left] == y]]) for y in several]
+    decoder = np.concatenate([placed.decoder, *new])
+    feature, value = placed.feature.copy(), placed.value.copy()
+    # They take the place of the weakest, so that no sequence has more atoms to look up.
+    size = np.abs(value[left]) * np.linalg.norm(placed.decoder, axis=1)[feature[left]]
+    order = np.argsort(-np.where(feature[left] < 0, -1.0, size), axis=1, kind="stable")
+    kept = [np.take_along_axis(part[left], order, axis=1) for part in (feature, value)]
+    own = SparseCodes(decoder, np.zeros(decoder.shape[1]), kept[0], kept[1])
+    k = feature.shape[1]
+    wanted = target[left] - placed.bias[placed.cell[left]]
+    best = pursued(own, wanted, k, max(0, k - _OWN))
+    feature[left], value[left] = best.feature, best.value
+    numbers = placed.origin.max() + 1 + np.arange(len(decoder) - len(placed.decoder))
+    origin = np.full((len(numbers), placed.origin.shape[1]), -1)
+    origin[:, 0] = numbers
+    codes = replace(
+        placed,
+        decoder=decoder,
+        feature=feature,
+        value=value,
+        origin=np.concatenate([placed.origin, origin]),
+    )
+    return _again(found, codes), f"{len(numbers)} features for {len(several)} labels"
+
+
+def _main_directions(missed: Float64[np.ndarray, "n d"]) -> Float64[np.ndarray, "own d"]:
+    """The directions that explain most of some vectors, of their size; fewer if there are fewer."""
+    size, directions = np.linalg.svd(missed, full_matrices=False)[1:]
+    return directions[:_OWN] * (size[:_OWN, None] + 1e-12) / len(missed) ** 0.5
 
 
 def _recelled(
@@ -246,6 +288,7 @@ def _enumerate(found: Found, turn: int) -> _Done:
 
 
 _ACTIONS: Final[dict[str, Callable[[Found, int], _Done]]] = {
+    "dedicate": _dedicate,
     "split": _split,
     "merge": _merge,
     "halve": _halve,
