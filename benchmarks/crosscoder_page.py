@@ -247,8 +247,9 @@ it: [crosscoders.md](crosscoders.md); what is proved: [theory.md](theory.md), se
 ## Max-of-4, 16 tokens, ReLU MLP of 64 neurons, five seeds
 
 65,536 inputs; every model answers all of them. Crosscoders have 64 features, 4 of them active, at
-three sites of the last position. *plain* is trained to reconstruct alone, *certificate* on the
-certified margin as well; rows that do not say *plain* use the latter.
+three sites of the last position. *plain* is trained to reconstruct alone; *certificate* on the
+certified margin as well, as `compactproofs crosscoder train` does without options; rows that do not
+say *plain* use the latter.
 """
 PENALTY = """
 *The interaction penalty.* A price on features that meet in one neuron buys certified accuracy up to

@@ -63,10 +63,11 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 """Task, and what differs from the recipe's settings for it."""
 
+# What `compactproofs crosscoder train` does without options is the kind "certificate" below.
 TOY = CrosscoderSettings(architecture="topk_crosscoder", features=64, k=4, steps=1500)
 CROSSCODERS = {
     "plain": TOY,
-    "certificate": replace(TOY, certificate=CertificateLoss(1.0)),
+    "certificate": replace(TOY, certificate=CertificateLoss(3.0), balance=0.5),
     "k=1": replace(TOY, features=512, k=1),
 }
 STATIC: dict[str, Any] = {"cells": "one", "anchors": False, "signs": False}

@@ -288,7 +288,7 @@ def _prove(
     kernel, drawn = attempt.kernel, attempt.drawn
     own = {"sign": sign} if is_b else {"slope": attempt.no_slopes()}
     kind = kernel.AdditiveCodes if is_b else kernel.CellCodes
-    options = kernel.CrosscoderBOptions if is_b else kernel.CrosscoderCOptions
+    options = kernel.CodeOptions
     witness = kind(**drawn.arrays(), claimed=claimed.astype(np.int32), **own)
     return theorem(attempt.net, attempt.task, options(attempt.rule), witness=witness)
 

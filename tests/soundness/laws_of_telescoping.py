@@ -17,7 +17,7 @@ from compactproofs.kernel import Transformer
 from compactproofs.kernel import parse_task as our_parse_task
 from transformers_for_tests import random_transformer
 
-from .laws_of_cells import after_mlp, attended, forward, subjects
+from .deep_networks import after_mlp, attended, forward, subjects
 from .laws_of_networks import networks, transformer_for, truth_of
 from .truth import all_sequences
 

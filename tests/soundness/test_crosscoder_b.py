@@ -13,7 +13,7 @@ from certificates import altered, claim_of, sign
 from codes_for_tests import exact_codes, taught_subject, taught_transformer
 from compactproofs import kernel
 from compactproofs.crosscoders.proofs import additive_witness
-from compactproofs.kernel import AdditiveCodes, CrosscoderBOptions, MaxOfK, Outcome, crosscoder_b
+from compactproofs.kernel import AdditiveCodes, CodeOptions, MaxOfK, Outcome, crosscoder_b
 
 from . import laws_of_codes
 
@@ -67,7 +67,7 @@ def test_a_tie_is_never_proved() -> None:
 
 
 def _prove(net: Any, task: Any, witness: AdditiveCodes | None) -> Any:
-    return crosscoder_b(net, task, CrosscoderBOptions(), witness=witness)
+    return crosscoder_b(net, task, CodeOptions(), witness=witness)
 
 
 def test_a_certificate_is_checked_and_what_is_edited_in_it_is_refused() -> None:
@@ -156,7 +156,7 @@ def test_misuse_is_refused_in_a_sentence() -> None:
     with pytest.raises(kernel.TaskError, match="pass a task with"):
         _prove(net, MaxOfK(2, 4), None)
     with pytest.raises(kernel.OptionError, match="ranges = wide: known are features, sequences"):
-        CrosscoderBOptions.parse({"ranges": "wide"})
+        CodeOptions.parse({"ranges": "wide"})
     big = replace(net, W_E=np.ones((128, 6)), W_U=np.ones((6, 128)), b_U=np.ones(128))
     with pytest.raises(kernel.OptionError, match="takes at most 1048576: use crosscoder-d"):
         _prove(big, MaxOfK(3, 128), None)

@@ -11,7 +11,7 @@ from certificates import claim_of, sign
 from codes_for_tests import exact_codes, taught_subject
 from compactproofs import kernel
 from compactproofs.crosscoders.proofs import cell_witness
-from compactproofs.kernel import CellCodes, CrosscoderCOptions, Outcome, crosscoder_c
+from compactproofs.kernel import CellCodes, CodeOptions, Outcome, crosscoder_c
 
 from . import laws_of_codes
 
@@ -83,7 +83,7 @@ def test_slopes_of_a_witness_are_used() -> None:
     net, task = subject.net, subject.task
     found = cell_witness(net, task, exact_codes(subject), cells="support", values=64)
     right = found.claims.claimed > 0
-    proved = crosscoder_c(net, task, CrosscoderCOptions(), witness=found.witness)
+    proved = crosscoder_c(net, task, CodeOptions(), witness=found.witness)
     assert proved.claim.correct == right.sum()
     several = (len(found.witness.bias), net.d_vocab_out, net.blocks[-1].d_mlp)
     own = net.W_U.T[subject.label[np.unique(found.search.placed.cell, return_index=True)[1]]]
@@ -92,6 +92,6 @@ def test_slopes_of_a_witness_are_used() -> None:
     # A cell is a point, where the line touches whatever its slope: the margin is the same.
     for slope in (a, 3 * a + 1):
         witness = CellCodes(*found.witness)._replace(slope=slope)
-        assert crosscoder_c(net, task, CrosscoderCOptions(), witness=witness).claim.correct == (
+        assert crosscoder_c(net, task, CodeOptions(), witness=witness).claim.correct == (
             right.sum()
         )

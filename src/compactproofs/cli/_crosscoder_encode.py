@@ -4,16 +4,9 @@ import time
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
 
-from ..crosscoders import (
-    check_encoded_destination,
-    encode_dataset,
-    inputs_of,
-    residuals,
-    save_encoded,
-)
+from ..crosscoders import check_encoded_destination, encode_task, inputs_of, save_encoded
 from . import _output
 from ._crosscoder import Active, CrosscoderDirectory, Limit, OfModel, OfTask, Seed, load
 
@@ -37,20 +30,7 @@ def encode(
     own, net, goal = load(crosscoder, model, task)
     began = time.perf_counter()
     tokens, labels = inputs_of(goal, limit, seed)
-    names = [site.name for site in own.config.sites]
-    several = net.n_ctx if own.config.positions == "all" else 1
-    position = np.tile(np.arange(net.n_ctx)[-several:], len(tokens))
-    encoded = encode_dataset(
-        own,
-        residuals(net, tokens, names, own.config.positions),
-        token_ids=np.repeat(tokens, several, axis=0),
-        position=position,
-        label=np.repeat(labels, several),
-        d_vocab=net.d_vocab,
-        d_vocab_out=net.d_vocab_out,
-        task=goal.name,
-        k=active,
-    )
+    encoded = encode_task(net, own, tokens, labels, task=goal.name, active=active)
     if levels is not None:
         encoded = encoded.quantised(levels)
     save_encoded(out, encoded, force=force)

@@ -163,7 +163,7 @@ def candidates(
     k: int,
     extra: int,
 ) -> list[SparseCodes]:
-    """Re-fitted codes of ``k`` to ``k + extra`` features."""
+    """Codes that are given, as they are; then re-fitted ones of ``k`` to ``k + extra`` features."""
     if isinstance(source, SparseCodes):
         codes = source
         if codes.decoder.shape[1] != net.d_model or len(codes.feature) != task.total:
@@ -177,7 +177,8 @@ def candidates(
     given = first.feature.shape[1]
     most = min(given + extra, len(first.decoder))
     longer = [pursued(first, target, size, given) for size in range(given + 1, most + 1)]
-    return [first, *longer]
+    as_given = [source] if isinstance(source, SparseCodes) else []
+    return [*as_given, first, *longer]
 
 
 def best_of(

@@ -66,11 +66,10 @@ from .theorems import CellCodes as CellCodes
 from .theorems import CellsOptions as CellsOptions
 from .theorems import CellsWitness as CellsWitness
 from .theorems import CellWitness as CellWitness
+from .theorems import CodeOptions as CodeOptions
 from .theorems import CollapsedCubicOptions as CollapsedCubicOptions
 from .theorems import CollapsedSubcubicOptions as CollapsedSubcubicOptions
 from .theorems import CrosscoderAOptions as CrosscoderAOptions
-from .theorems import CrosscoderBOptions as CrosscoderBOptions
-from .theorems import CrosscoderCOptions as CrosscoderCOptions
 from .theorems import CrosscoderDOptions as CrosscoderDOptions
 from .theorems import CubicOptions as CubicOptions
 from .theorems import EffortWitness as EffortWitness

@@ -19,8 +19,9 @@ for either choice of ``low <= z_hat <= high``:
 * *sequences*: the least and the largest ``z_hat`` over the members. Cost: O(k m) for each.
 """
 
-from collections.abc import Callable
-from typing import Final, NamedTuple
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple, final
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
@@ -101,6 +102,23 @@ def range_rule(name: int | str) -> RangeRule:
     if name not in RANGE_RULES:
         raise OptionError(f"ranges = {name}: known are {', '.join(RANGE_RULES)}")
     return RANGE_RULES[str(name)]
+
+
+@final
+@dataclass(frozen=True)
+class CodeOptions:
+    """The options of theorems B and C: how ranges of neurons are found."""
+
+    ranges: RangeRule = field(default_factory=lambda: RANGE_RULES["features"])
+
+    @staticmethod
+    def parse(values: Mapping[str, int | str]) -> "CodeOptions":
+        """The rule of this name; raises OptionError with the valid ones."""
+        return CodeOptions(**{name: range_rule(value) for name, value in values.items()})
+
+    def as_claim(self) -> dict[str, int | str]:
+        """The name of the rule."""
+        return {"ranges": self.ranges.name}
 
 
 def neuron_ranges(

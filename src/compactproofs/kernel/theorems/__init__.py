@@ -5,6 +5,7 @@ from dataclasses import fields
 from typing import Any, NamedTuple
 
 from .._claim import Proved as Proved
+from .._code_ranges import CodeOptions as CodeOptions
 from .._codes import CODE_TYPES
 from .._errors import OptionError
 from .._model import Model
@@ -28,10 +29,8 @@ from .crosscoder_a import CrosscoderAOptions as CrosscoderAOptions
 from .crosscoder_a import TelescopingWitness as TelescopingWitness
 from .crosscoder_a import crosscoder_a as crosscoder_a
 from .crosscoder_b import AdditiveCodes as AdditiveCodes
-from .crosscoder_b import CrosscoderBOptions as CrosscoderBOptions
 from .crosscoder_b import crosscoder_b as crosscoder_b
 from .crosscoder_c import CellCodes as CellCodes
-from .crosscoder_c import CrosscoderCOptions as CrosscoderCOptions
 from .crosscoder_c import crosscoder_c as crosscoder_c
 from .crosscoder_d import CELL_WITNESS_TYPES
 from .crosscoder_d import CellWitness as CellWitness
@@ -125,7 +124,7 @@ THEOREMS = {
     ),
     "crosscoder-b": Theorem(
         crosscoder_b,
-        CrosscoderBOptions,
+        CodeOptions,
         from_tables=False,
         witness=AdditiveCodes,
         witness_types=CODE_TYPES | {"sign": "I32"},
@@ -133,7 +132,7 @@ THEOREMS = {
     ),
     "crosscoder-c": Theorem(
         crosscoder_c,
-        CrosscoderCOptions,
+        CodeOptions,
         from_tables=False,
         witness=CellCodes,
         witness_types=CODE_TYPES | {"slope": "F64"},

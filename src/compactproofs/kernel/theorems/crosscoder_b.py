@@ -42,15 +42,14 @@ O((k + places) d) for each sequence (``_mid_tables``); ranges as their rule says
 Source: docs/theory.md section 7.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import NamedTuple, final
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float64, Int32, Int64
 
 from .._claim import Proved
-from .._code_ranges import RANGE_RULES, RangeRule, neuron_ranges, range_rule
+from .._code_ranges import CodeOptions, RangeRule, neuron_ranges
 from .._codes import (
     BY_CODE,
     BY_FORWARD_PASS,
@@ -73,23 +72,6 @@ from .._tasks import Task
 from .._tick import Tick, no_tick
 from .._transformer import Transformer
 from ._coded import Bounds, Rivals, prove_claimed
-
-
-@final
-@dataclass(frozen=True)
-class CrosscoderBOptions:
-    """How the signs of neurons are verified."""
-
-    ranges: RangeRule = field(default_factory=lambda: RANGE_RULES["features"])
-
-    @staticmethod
-    def parse(values: Mapping[str, int | str]) -> "CrosscoderBOptions":
-        """The rule of this name; raises OptionError with the valid ones."""
-        return CrosscoderBOptions(**{name: range_rule(value) for name, value in values.items()})
-
-    def as_claim(self) -> dict[str, int | str]:
-        """The name of the rule."""
-        return {"ranges": self.ranges.name}
 
 
 class AdditiveCodes(NamedTuple):
@@ -126,7 +108,7 @@ class Tables(NamedTuple):
 def crosscoder_b(
     net: Transformer,
     task: Task,
-    options: CrosscoderBOptions,
+    options: CodeOptions,
     tick: Tick = no_tick,
     witness: AdditiveCodes | None = None,
 ) -> Proved:

@@ -26,15 +26,14 @@ and O((k + places) d) for each sequence (``_mid_tables``); by residual O(x d).
 Source: docs/theory.md section 7.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import NamedTuple, final
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float64, Int32, Int64
 
 from .._claim import Proved
-from .._code_ranges import RANGE_RULES, RangeRule, neuron_ranges, range_rule
+from .._code_ranges import CodeOptions, RangeRule, neuron_ranges
 from .._codes import (
     BY_CODE,
     BY_RESIDUAL,
@@ -56,23 +55,6 @@ from .._tasks import Task
 from .._tick import Tick, no_tick
 from .._transformer import Transformer
 from ._coded import Bounds, Rivals, prove_claimed
-
-
-@final
-@dataclass(frozen=True)
-class CrosscoderCOptions:
-    """How the ranges of neurons are found."""
-
-    ranges: RangeRule = field(default_factory=lambda: RANGE_RULES["features"])
-
-    @staticmethod
-    def parse(values: Mapping[str, int | str]) -> "CrosscoderCOptions":
-        """The rule of this name; raises OptionError with the valid ones."""
-        return CrosscoderCOptions(**{name: range_rule(value) for name, value in values.items()})
-
-    def as_claim(self) -> dict[str, int | str]:
-        """The name of the rule."""
-        return {"ranges": self.ranges.name}
 
 
 class CellCodes(NamedTuple):
@@ -105,7 +87,7 @@ class Lines(NamedTuple):
 def crosscoder_c(
     net: Transformer,
     task: Task,
-    options: CrosscoderCOptions,
+    options: CodeOptions,
     tick: Tick = no_tick,
     witness: CellCodes | None = None,
 ) -> Proved:
