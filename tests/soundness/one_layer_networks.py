@@ -71,6 +71,6 @@ def with_neurons(rng: np.random.Generator, net: Transformer, m: int, size: float
         W_in=float32(rng.normal(size=(d, m)) / d**0.5),
         b_in=float32(0.3 * scale * rng.normal(size=m)),
         W_out=float32(size * rng.normal(size=(m, d)) / max(1, m) ** 0.5),
-        b_out=float32(size * 0.3 * scale * rng.normal(size=d)),
+        b_out=float32(size * 0.3 * scale * rng.normal(size=d) * bool(m)),
     )
     return replace(net, blocks=(block,))
