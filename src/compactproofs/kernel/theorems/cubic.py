@@ -25,9 +25,10 @@ Cost: O(v^3 k log k) and O(v^2 x). Unexplained dimension ``v^2 + v k + v x + k x
 Source: reference proofs of arXiv 2406.11779; docs/theory.md section 3.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import comb
-from typing import final
+from typing import NamedTuple, final
 
 import numpy as np
 from jaxtyping import Bool, Int64
@@ -62,17 +63,15 @@ def cubic(
             f"the theorem cubic is about tasks max:k=...,v=..., not {task.name}: use additive"
         )
     ledger = tables.start_ledger()
-    brackets = _Brackets(tables, ledger)
     v, k = task.v, task.k
     by_class: list[ClassCount] = []
-    for query in task.queries:
-        tick(query, v)
-        alone = _constant_is_right(brackets, tables, query, ledger)
-        fillings = _fillings(brackets, tables, query, ledger) if k > 1 else None
+    for safe in safe_tokens(tables, task, ledger, tick):
+        query = safe.query
         for label in range(query, v):
-            correct = int(alone[label - query])
-            if fillings is not None:
-                for n, tokens in enumerate(fillings[label - query].tolist(), start=1):
+            correct = int(safe.alone[label - query])
+            if k > 1:
+                fillings = safe.fillings[label - query].sum(axis=0)
+                for n, tokens in enumerate(fillings.tolist(), start=1):
                     if label == query or n < k - 1:
                         correct += comb(k - 1, n) * tokens**n
             ledger.point(3 * k)
@@ -89,6 +88,31 @@ def cubic(
         unexplained_dimension=unexplained_dimension(v, k, tables.d_vocab_out),
         ledger=ledger,
     )
+
+
+class SafeTokens(NamedTuple):
+    """What the theorem proves right of the sequences with one query."""
+
+    query: int
+    alone: Bool[np.ndarray, " m"]
+    """For each label ``m >= query`` whether the sequence ``m ... m query`` is right (n = 0)."""
+    fillings: Bool[np.ndarray, "m z n"]
+    """For each such label and ``n = 1 .. k-1`` which tokens are in ``Z``."""
+
+
+def safe_tokens(
+    tables: VerifiedTables, task: Task, ledger: Ledger, tick: Tick = no_tick
+) -> Iterator[SafeTokens]:
+    """The sets of the theorem, query by query."""
+    brackets = _Brackets(tables, ledger)
+    for query in task.queries:
+        tick(query, task.v)
+        alone = _constant_is_right(brackets, tables, query, ledger)
+        several = task.k > 1
+        none = np.zeros((len(alone), task.v, 0), dtype=bool)
+        yield SafeTokens(
+            query, alone, _fillings(brackets, tables, query, ledger) if several else none
+        )
 
 
 @final
@@ -116,8 +140,8 @@ class _Brackets:
 
 def _fillings(
     brackets: _Brackets, tables: VerifiedTables, query: int, ledger: Ledger
-) -> Int64[np.ndarray, "m n"]:
-    """For each label ``m >= query`` and ``n >= 1`` the number of tokens in ``Z``."""
+) -> Bool[np.ndarray, "m z n"]:
+    """For each label ``m >= query`` and ``n >= 1`` which tokens are in ``Z``."""
     claimed, v, k = tables.claimed, tables.d_vocab, tables.n_ctx
     labels = np.arange(query, v)
     c = brackets.rho[query:] + brackets.rest[query, query:, None]  # [m, t]
@@ -157,7 +181,7 @@ def _fillings(
     most = Counted.of(descending, ledger).cumsum(axis=-1)
     worst = most + (base + largest.sum(axis=-1))[..., None]
     below = np.arange(v)[None, :] < labels[:, None]
-    return np.asarray((worst < 0) & below[..., None]).sum(axis=1)
+    return np.asarray((worst < 0) & below[..., None])
 
 
 def _constant_is_right(
