@@ -42,5 +42,5 @@ clean:
 # torch goes first: a later package that asks for another build would replace it by gigabytes.
 .venv/.dev: $(PINS) | .venv/bin/python
 	$(PIP) install --constraint constraints.txt '$(TORCH)'
-	$(PIP) install --constraint constraints.txt --editable '.[train,report,gate,dev]'
+	$(PIP) install --constraint constraints.txt --editable '.[train,report,gate,serve,dev]'
 	touch $@ .venv/.core

@@ -3,7 +3,15 @@ from types import ModuleType
 
 import pytest
 
-from . import laws_of_cells, laws_of_codes, laws_of_telescoping
+from . import (
+    laws_of_cells,
+    laws_of_codes,
+    laws_of_gate_calibration,
+    laws_of_gate_classes,
+    laws_of_gate_credal,
+    laws_of_gate_statistics,
+    laws_of_telescoping,
+)
 from .attack import attack, of_float32, of_independence, of_networks, of_subcubic
 from .copies import kernel_copy
 from .laws_of_relaxations import crosscoder_d
@@ -21,6 +29,10 @@ WEAK_SPOTS = (
     | laws_of_cells.WEAK_SPOTS
     | laws_of_codes.WEAK_SPOTS
     | laws_of_telescoping.WEAK_SPOTS
+    | laws_of_gate_calibration.WEAK_SPOTS
+    | laws_of_gate_classes.WEAK_SPOTS
+    | laws_of_gate_credal.WEAK_SPOTS
+    | laws_of_gate_statistics.WEAK_SPOTS
     | {f"{n}.py": crosscoder_d for n in ("_front", "_cell", "_cells", "theorems/crosscoder_d")}
 )
 """Where a defect of a file shows soonest."""

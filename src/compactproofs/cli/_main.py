@@ -21,6 +21,11 @@ from ._crosscoder_prove import prove as prove_with_crosscoder
 from ._crosscoder_train import train as train_crosscoder
 from ._crosscoder_view import view
 from ._frontier import frontier
+from ._gate import group as gate_group
+from ._gate_admit import admit, status
+from ._gate_build import create, record
+from ._gate_serve import serve
+from ._gate_tokens import tokens
 from ._prove import prove
 from ._report import report
 from ._show import show
@@ -43,6 +48,9 @@ crosscoder_group.command("train")(train_crosscoder)
 crosscoder_group.command("prove")(prove_with_crosscoder)
 crosscoder_group.command("import")(import_command)
 app.add_typer(crosscoder_group, name="crosscoder")
+for command in (create, record, admit, status, serve, tokens):
+    gate_group.command()(command)
+app.add_typer(gate_group, name="gate")
 
 
 def _print_version(wanted: bool) -> bool:

@@ -58,6 +58,9 @@ from ._transformer import Transformer as Transformer
 from ._version import __version__ as __version__
 from ._witness import Witness as Witness
 from ._witness import witness_from as witness_from
+from .gate._class_cells import ClassGate as ClassGate
+from .gate._class_cells import class_gate as class_gate
+from .gate._class_cells import cubic_gate as cubic_gate
 from .theorems import THEOREMS as THEOREMS
 from .theorems import AdditiveCodes as AdditiveCodes
 from .theorems import AdditiveOptions as AdditiveOptions

@@ -13,8 +13,15 @@ from ._crosscoder_page import CrosscoderView as CrosscoderView
 from ._crosscoder_page import LayerView as LayerView
 from ._crosscoder_page import add_crosscoder as add_crosscoder
 from ._crosscoder_page import crosscoder_page as crosscoder_page
+from ._curves import curves as curves
 from ._figure import Bar as Bar
 from ._figure import proof_figure as proof_figure
+from ._gate_page import Example as Example
+from ._gate_page import GateView as GateView
+from ._gate_page import Rung as Rung
+from ._gate_page import SiteUse as SiteUse
+from ._gate_page import WarrantRow as WarrantRow
+from ._gate_page import gate_page as gate_page
 from ._heat_map import heat_map as heat_map
 from ._interaction_graph import Edge as Edge
 from ._interaction_graph import interaction_graph as interaction_graph

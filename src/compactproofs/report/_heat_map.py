@@ -49,6 +49,14 @@ def heat_map(
     return document(right + 80, top + down + 30, title, parts)
 
 
+def grey_image(x: int, y: int, width: int, height: int, values: Float64[np.ndarray, "r c"]) -> str:
+    """An ``<image>`` element: white at the least value, black at the largest."""
+    least, most = float(values.min(initial=0.0)), float(values.max(initial=0.0))
+    dark = np.clip((values - least) / ((most - least) or 1.0), 0.0, 1.0)
+    grey = np.rint(255 * (1 - dark)).astype(np.uint8)
+    return _image(x, y, width, height, _png(np.repeat(grey[:, :, None], 3, axis=2)))
+
+
 def _colours(share: Float64[np.ndarray, "r c"]) -> UInt8[np.ndarray, "r c 3"]:
     size = np.sqrt(np.abs(np.nan_to_num(share)))[:, :, None]  # small entries stay visible
     end = np.where(share[:, :, None] >= 0, _WARM, _COLD)

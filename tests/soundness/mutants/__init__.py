@@ -29,6 +29,8 @@ from .crosscoder_d import CROSSCODER_D
 from .float32 import FLOAT32
 from .form import Mutant as Mutant
 from .foundations import FOUNDATIONS
+from .gate_classes import GATE_CLASSES
+from .gate_statistics import GATE_STATISTICS
 from .independence import INDEPENDENCE
 from .networks import NETWORKS
 from .shared_bounds import SHARED_BOUNDS
@@ -47,5 +49,7 @@ MUTANTS = (
     *CROSSCODER_B,
     *CROSSCODER_C,
     *CROSSCODER_D,
+    *GATE_CLASSES,
+    *GATE_STATISTICS,
     *FOUNDATIONS,
 )

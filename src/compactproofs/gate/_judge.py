@@ -1,0 +1,47 @@
+"""A gate and its network for ``serve``: inputs in, verdicts and answers out."""
+
+import warnings
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from ..kernel.gate import ReluNetwork, Verdict, answers
+from ._as_json import status_json
+from ._gate import Gate
+from ._ledger import LedgerWarning
+
+
+@final
+class GateJudge:
+    """A gate as it was when this was made; everything is verified then."""
+
+    def __init__(self, path: Path, network: ReluNetwork) -> None:
+        """Raises as ``Gate.open``; a closed gate is served, and refuses everything."""
+        with warnings.catch_warnings():
+            # A writer may be at work: the ledger is then what is whole of it.
+            warnings.simplefilter("ignore", LedgerWarning)
+            self._gate = Gate.open(path, network)
+        self._status = status_json(self._gate.status())
+
+    @property
+    def inputs(self) -> int:
+        """Numbers of an input."""
+        return self._gate.network.widths[0]
+
+    def judge(self, x: Float64[np.ndarray, "n d"]) -> tuple[list[Verdict], Int64[np.ndarray, " n"]]:
+        """Of each input the verdict and the network's answer, -1 for a tie."""
+        seen = self._gate.activations(x)
+        return list(self._gate.admit_batch(seen)), answers(seen.outputs)
+
+    def status(self) -> dict[str, Any]:
+        """The gate's, and what it is about."""
+        about = {"network": self._gate.network.sha256, "head": self._gate.ledger.lines[-1].id}
+        return about | self._status
+
+
+def head_of(path: Path) -> tuple[int, int, int]:
+    """What differs whenever the ledger has changed: its file's identity, size and time."""
+    found = (path / "ledger.jsonl").stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns
