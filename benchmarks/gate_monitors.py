@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from compactproofs.training._digits import digits_splits, train_digits
 
 from compactproofs.gate._anomalies import (
     ANOMALIES,
@@ -39,6 +38,7 @@ from compactproofs.gate._surprise import (
 )
 from compactproofs.gate.monitors import MONITORS
 from compactproofs.kernel.gate import ReluNetwork, SiteGroup, Sites
+from compactproofs.training._digits import MlpSettings, digits_splits, train_mlp
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "gate_monitors.json"
@@ -117,12 +117,11 @@ def combined(scores: list[Scores], how: Any) -> Scores:
 
 def measured(seed: int) -> dict[str, Any]:
     """All figures of one seed: five models, eight kinds."""
-    parts = digits_splits()
-    train, held_out, test = (Labelled(*parts[p]) for p in ("train", "check", "test"))
+    train, held_out, test = (Labelled(*part) for part in digits_splits(seed))
     row: dict[str, Any] = {"seed": seed, "alone": {}, "success": {}}
     row |= {"auroc": {}, "admitted": {}, "error": {}}
     for model, kinds in MODELS.items():
-        network = train_digits(*training_data(kinds[0], train, seed), seed=seed)
+        network = train_mlp(*training_data(kinds[0], train, seed), MlpSettings(seed=seed))
         clean = trusted(kinds[0], test)
         wrong = logits_of(network, clean.x).argmax(axis=1) != clean.y
         row["alone"][model] = float(wrong.mean())

@@ -116,8 +116,15 @@ def test_an_attack_stays_in_its_ball_and_succeeds_where_it_says_so(skip: bool) -
     # Chance moves far fewer answers than the gradient does.
     chance = np.clip(data.x + np.random.default_rng(0).uniform(-0.3, 0.3, data.x.shape), 0, 1)
     assert attack.succeeded.mean() > 2 * (answers(network, chance) != right.y).mean()
-    kept = anomalous("adversarial", network, right, seed=0)
-    assert len(kept) < 200 and (answers(network, kept) != -1).all()
+
+
+def test_only_attacks_that_succeed_are_anomalies() -> None:
+    network, data = random_network(1), images(200)
+    right = Labelled(data.x, answers(network, data.x))
+    attack = attacked(network, right, seed=4)
+    kept = anomalous("adversarial", network, right, seed=4)
+    assert 0 < len(kept) < 200
+    assert (kept == attack.x[attack.succeeded]).all()
 
 
 def test_unusable_images_and_unknown_kinds_are_refused() -> None:

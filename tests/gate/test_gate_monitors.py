@@ -7,12 +7,15 @@ import numpy as np
 import pytest
 from jaxtyping import Float64, Int
 
+from compactproofs.gate._anomalies import TARGET, Labelled, anomalous, training_data
 from compactproofs.gate._coverage_risk import (
     ScoreError,
     auroc,
     clean_error_at_coverage,
     coverage_risk,
 )
+from compactproofs.gate._forward import activations
+from compactproofs.gate._surprise import ExplainedSurprise
 from compactproofs.gate.monitors import (
     MONITORS,
     ClassMahalanobis,
@@ -26,8 +29,10 @@ from compactproofs.gate.monitors import (
     VariationalResidual,
 )
 from compactproofs.gate.monitors._monitor import checked
+from compactproofs.kernel.gate import SiteGroup, Sites
+from compactproofs.training._digits import MlpSettings, digits_splits, train_mlp
 
-QUICK = dict(MONITORS) | {"vae": lambda: VariationalResidual(codes=2, hidden=16, steps=200)}
+QUICK = dict(MONITORS) | {"vae": lambda: VariationalResidual(codes=4, hidden=32, steps=300)}
 each_monitor = pytest.mark.parametrize("name", QUICK)
 
 
@@ -107,6 +112,13 @@ def test_constant_sites_and_few_rows_still_give_an_order(name: str) -> None:
     # The forest cuts only where the trusted rows differ, and a site alone breaks no correlation.
     if name not in ("isolation_forest", "relative_mahalanobis"):
         assert strange.min() > usual.max()
+
+
+@each_monitor
+def test_absurdly_large_activations_stay_strange(name: str) -> None:
+    huge = np.full((1, 6), 1e30)
+    usual, _ = cloud(20, 8)
+    assert learned(name).score(huge)[0] > np.median(learned(name).score(usual))
 
 
 @each_monitor
@@ -194,3 +206,28 @@ def test_impossible_coverages_are_refused() -> None:
         coverage_risk(scores * np.nan, wrong)
     with pytest.raises(ScoreError, match="pass one each"):
         coverage_risk(scores, wrong[:5])
+
+
+def test_a_corner_trigger_is_seen_in_every_layer() -> None:
+    train, check, test = (Labelled(*part) for part in digits_splits(10))
+    poisoned = training_data("corner", train, seed=10)
+    network = train_mlp(*poisoned, MlpSettings(epochs=40, seed=10))
+    sizes = network.widths
+    groups = [SiteGroup(f"pre{i}", "pre", size) for i, size in enumerate(sizes) if i]
+    sites = Sites(tuple(groups), cut="pre1", layer=1)
+    marked = anomalous("corner", network, test, seed=10)
+    h = {
+        part: activations(network, sites, x)
+        for part, x in (("train", train.x), ("check", check.x), ("test", test.x), ("bad", marked))
+    }
+    assert (h["bad"].outputs.argmax(axis=1) == TARGET).mean() > 0.8
+    least = {"pre1": 0.97, "pre2": 0.97, "pre3": 0.90}
+    tried = [(name, layer) for name in ("mahalanobis", "class_mahalanobis") for layer in least]
+    for name, layer in [*tried, ("vae", "pre1")]:
+        part = sites.slice(layer)
+        monitor = QUICK[name]().fit(h["train"].h[:, part], train.y)
+        found = auroc(monitor.score(h["test"].h[:, part]), monitor.score(h["bad"].h[:, part]))
+        assert found > least[layer], (name, layer)
+    explained = ExplainedSurprise((sites.slice("pre1"),), sites.slice("pre3"))
+    explained.fit(h["train"].h, train.y).calibrate(h["check"].h)
+    assert auroc(explained.score(h["test"].h), explained.score(h["bad"].h)) > 0.99

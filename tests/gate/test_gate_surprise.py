@@ -249,6 +249,9 @@ def test_a_tail_is_the_share_of_clean_scores_at_least_as_high() -> None:
 def test_a_tail_of_equal_scores_still_has_an_order() -> None:
     tail = Tail(np.zeros(9))
     assert tail.surprise(np.array([-1.0, 0.0, 1.0])) == pytest.approx([0.0, 0.0, np.log(10)])
+    endless = Tail(np.array([*np.arange(20.0), np.inf, np.inf]))
+    found = endless.surprise(np.array([5.0, 19.0, 30.0, np.inf]))
+    assert (np.diff(found) > 0).all() and not np.isnan(found).any()
     for hostile in (np.zeros(0), np.array([0.0, np.nan])):
         with pytest.raises(MonitorError, match="NaN among them or none"):
             Tail(hostile)
@@ -259,6 +262,9 @@ def test_explained_surprise_sees_the_layer_and_the_margin() -> None:
     logits = 2.0 * h[:, :3]
     both = np.concatenate([h, logits], axis=1)
     right = logits.argmax(axis=1) == classes
+    unfitted = ExplainedSurprise((slice(0, 4),), slice(4, 7)).calibrate(both)
+    with pytest.raises(MonitorError, match="was not fitted"):
+        unfitted.score(both)
     monitor = ExplainedSurprise((slice(0, 4),), slice(4, 7)).fit(both[right], classes[right])
     with pytest.raises(MonitorError, match="was not fitted"):
         monitor.score(both)

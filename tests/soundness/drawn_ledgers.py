@@ -1,26 +1,19 @@
-"""Ledgers drawn at random, written with any copy of the kernel, and what they must admit.
+"""Ledgers drawn at random, before they are written: see ``written_ledgers``.
 
-The world: a network 2-3-3 cut at its first pre-activations, ten boxes with certificates, two
-events whose intersection is one more, and batches of labelled data. What a ledger admits is worked
-out here a second time, from boxes and counts alone.
+The world: a network 2-3-3 cut at its first pre-activations, boxes with certificates, two events
+whose intersection is one more, and batches of labelled data.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache
-from importlib import import_module
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
-from safetensors.numpy import save
 
 from compactproofs.kernel import RejectedError
 from compactproofs.kernel import gate as our_gate
-from compactproofs.kernel.gate._confidence_sequences import confidence_sequence_over
-from compactproofs.kernel.gate._proportions import clopper_pearson, upper_risk
 
 OPEN = float(np.finfo(np.float64).max)
 BATCH = 40
@@ -36,7 +29,7 @@ class Box(NamedTuple):
 
     def holds(self, h: np.ndarray, eps: float = 0.0) -> np.ndarray:
         """Exactly: the numbers are multiples of 2^-10 and small."""
-        return ((h - eps >= self.low) & (h + eps <= self.high)).all(axis=1)
+        return np.asarray(((h - eps >= self.low) & (h + eps <= self.high)).all(axis=1))
 
 
 class World(NamedTuple):
@@ -79,7 +72,8 @@ def world() -> World:
         (np.round(2 * rng.normal(size=(3, 3)), 2), np.array([0.25, 0.0, -0.25])),
     )
     found: dict[str, Box] = {}
-    draft = World(weights, {}, {}, *(np.zeros((0, 3)),) * 2, np.zeros(0, dtype=np.int64))
+    nothing = np.zeros((0, 3))
+    draft = World(weights, {}, {}, nothing, nothing, np.zeros(0, dtype=np.int64))
     network, sites = network_of(our_gate, draft), sites_of(our_gate)
     while len(found) < 8:
         centre = np.round(rng.normal(size=3) * 8) / 4
@@ -186,158 +180,8 @@ def _alpha(rng: np.random.Generator) -> Fraction:
     return Fraction(1, int(rng.choice([40, 100, 1000])))
 
 
-class Written:
-    """A draft as lines and shards of one copy of the kernel."""
-
-    def __init__(self, kernel: ModuleType, draft: Draft) -> None:
-        """Write every step whose own proposal is there."""
-        self.gate: Any = import_module(f"{kernel.__name__}.gate")
-        self.world, self.draft = world(), draft
-        self.network, self.sites = network_of(self.gate, self.world), sites_of(self.gate)
-        self.lines: list[Any] = []
-        self.shards: dict[str, Any] = {}
-        self.ids: dict[str, str] = {}
-        self.position = 0
-        self.frozen: dict[str, tuple[Any, ...]] = {}
-        self.looks: dict[str, list[tuple[int, int]]] = {}
-        eps = Fraction(draft.eps)
-        rest = draft.alpha, draft.tau, draft.rho, draft.delta, eps
-        self.add(self.gate.Opened(self.network.sha256, self.sites, *rest))
-        for step in draft.steps:
-            getattr(self, f"_{step[0]}")(*step[1:])
-
-    def add(self, entry: Any) -> str:
-        prev = self.lines[-1].id if self.lines else self.gate.START
-        self.lines.append(self.gate.Line.after(prev, entry))
-        return self.lines[-1].id
-
-    def shard(self, arrays: Mapping[str, np.ndarray]) -> str:
-        shard = self.gate.Shard(save({n: np.ascontiguousarray(a) for n, a in arrays.items()}))
-        self.shards[shard.sha256] = shard
-        return shard.sha256
-
-    def admission(self, **changed: Any) -> Any:
-        given = {"network": self.network, "sites": self.sites, "lines": self.lines}
-        return self.gate.Admission(**(given | {"shards": self.shards} | changed))
-
-    def cell(self, name: str) -> Any:
-        return cell_of(self.gate, self.world.boxes[name])
-
-    def _names(self, names: Iterable[str]) -> tuple[str, ...]:
-        return tuple(name if name == "bad" else self.cell(name).id for name in names)
-
-    def _record(self, rows: tuple[int, ...]) -> None:
-        h = self.world.h[list(rows)]
-        labels = self.world.labels[list(rows)]
-        prints = self.gate.fingerprints(self.network.sha256, self.sites.sha256, h)
-        shard = self.shard({"h": h, "labels": labels})
-        self.add(self.gate.RecordEntry(shard, len(h), self.gate.digest_of(prints), "somebody"))
-
-    def _cell(self, name: str) -> None:
-        if any(part != name and part not in self.ids for part in self.world.parts[name]):
-            return
-        cell = self.cell(name)
-        parts = self._names(self.world.parts[name])
-        self.ids[name] = self.add(self.gate.CellEntry(cell.id, self.shard(cell.to_arrays()), parts))
-
-    def _region(self, name: str) -> None:
-        if name in self.ids:
-            self.ids[f"region {name}"] = self.add(self.gate.RegionEntry(self.cell(name).id, None))
-
-    def _data(self, number: int) -> None:
-        rows = self.world.batch(number)
-        names = {"h": self.world.h, "outputs": self.world.outputs, "labels": self.world.labels}
-        shard = self.shard({name: values[rows] for name, values in names.items()})
-        self.ids[f"data {number}"] = self.add(self.gate.StreamEntry(shard, self.position, BATCH))
-        self.position += BATCH
-
-    def _rule(
-        self,
-        key: str,
-        given: tuple[str, ...],
-        then: tuple[str, ...],
-        alpha: Fraction,
-        take: int | None,
-    ) -> None:
-        if all(name in self.ids or name == "bad" for name in given + then):
-            self.frozen[key] = (given, then, alpha, self.position, take)
-            self.ids[key] = self.add(
-                self.gate.RuleEntry(
-                    "drawn", self._names(given), self._names(then), alpha, self.position, take,
-                    None, None, Fraction(0), "test", (),
-                )
-            )  # fmt: skip
-
-    def _count(
-        self, key: str, wider: tuple[Fraction, Fraction] = (Fraction(1), Fraction(0))
-    ) -> None:
-        """wider: the low end is multiplied by the first, the high one moved up by the second."""
-        if key not in self.frozen:
-            return
-        given, then, alpha, born, take = self.frozen[key]
-        stop = self.position if take is None else born + take
-        k, n = self.counted(given, then, born, stop)
-        self.looks.setdefault(key, []).append((k, n))
-        if take is None:
-            interval = confidence_sequence_over(self.looks[key], alpha)
-        else:
-            interval = clopper_pearson(k, n, alpha)
-        low, high = interval.low * wider[0], min(Fraction(1), interval.high + wider[1])
-        self.ids[f"count {key}"] = self.add(
-            self.gate.CountEntry(self.ids[key], stop, k, n, low, high)
-        )
-
-    def _family(
-        self, key: str, groups: tuple[tuple[str, ...], ...], alpha: Fraction, take: int
-    ) -> None:
-        if all(name in self.ids for group in groups for name in group):
-            self.frozen[key] = (groups, alpha, self.position, take)
-            named = tuple(self._names(group) for group in groups)
-            self.ids[key] = self.add(self.gate.FamilyEntry(named, alpha, self.position, take))
-
-    def _calibrate(self, key: str, fewer: int = 0) -> None:
-        if key in self.frozen and self.draft.delta is not None:
-            bad, chosen = self.calibrated(key)
-            chosen = max(0, chosen - fewer)
-            self.ids[f"calibration {key}"] = self.add(
-                self.gate.CalibrationEntry(self.ids[key], tuple(bad), chosen)
-            )
-
-    def _retract(self, name: str) -> None:
-        if name in self.ids:
-            self.add(self.gate.RetractEntry(self.ids[name], "as an exercise"))
-
-    def having(self, names: Iterable[str], start: int, stop: int) -> np.ndarray:
-        """Which data of a span of the stream are in all of these events."""
-        w, holds = self.world, np.ones(stop - start, dtype=bool)
-        for name in names:
-            if name == "bad":
-                holds &= w.outputs[start:stop].argmax(axis=1) != w.labels[start:stop]
-            else:
-                holds &= w.boxes[name].holds(w.h[start:stop])
-        return holds
-
-    def counted(
-        self, given: Iterable[str], then: Iterable[str], start: int, stop: int
-    ) -> tuple[int, int]:
-        among = self.having(given, start, stop)
-        return int((among & self.having(then, start, stop)).sum()), int(among.sum())
-
-    def calibrated(self, key: str) -> tuple[list[int], int]:
-        """Bad data in the family's sets, and how many groups meet delta."""
-        groups, alpha, born, take = self.frozen[key]
-        union, bad = np.zeros(take, dtype=bool), []
-        for group in groups:
-            for name in group:
-                union = union | self.having((name,), born, born + take)
-            bad.append(int((union & self.having(("bad",), born, born + take)).sum()))
-        delta = self.draft.delta
-        fails = [delta is None or upper_risk(k, take, alpha) > delta for k in bad]
-        return bad, (fails + [True]).index(True)
-
-
 def weakened(rng: np.random.Generator, draft: Draft) -> Draft:
-    """A draft that knows less: fewer or retracted entries, wider intervals, less alpha, more eps."""
+    """A draft that knows less: fewer entries, wider intervals, less alpha, more eps, less risk."""
     steps = list(draft.steps)
     ways = rng.choice(["drop", "retract", "widen", "alpha", "eps", "ask"], 2, replace=False)
     for way in ways:
@@ -383,24 +227,3 @@ def probes() -> tuple[np.ndarray, np.ndarray]:
     points.append(np.round(rng.normal(size=(60, 3)) * 1024) / 512)
     h = np.concatenate(points)
     return h, np.maximum(h, 0) @ w.weights[1][0] + w.weights[1][1]
-
-
-@contextmanager
-def replayed_once(kernel: ModuleType) -> Iterator[None]:
-    """Certificates remembered by cell, and no check of the machine's arithmetic: for many ledgers."""
-    obligations: Any = import_module(f"{kernel.__name__}.gate._obligations")
-    table: Any = import_module(f"{kernel.__name__}.gate._cell_table")
-    before = obligations.certify_region, table.check_arithmetic
-    known: dict[tuple[str, str, str], Any] = {}
-
-    def certify_region(network: Any, sites: Any, cell: Any, witness: Any) -> Any:
-        key = (network.sha256, sites.sha256, cell.id)
-        if key not in known:
-            known[key] = before[0](network, sites, cell, witness)
-        return known[key]
-
-    obligations.certify_region, table.check_arithmetic = certify_region, lambda: None
-    try:
-        yield
-    finally:
-        obligations.certify_region, table.check_arithmetic = before

@@ -96,7 +96,8 @@ class Region(NamedTuple):
 
     def holds(self, a: np.ndarray) -> np.ndarray:
         """Which exact points ``[n, a]`` are in the cell."""
-        inside = ((a >= fractions_of(self.low)) & (a <= fractions_of(self.high))).all(axis=1)
+        within = (a >= fractions_of(self.low)) & (a <= fractions_of(self.high))
+        inside = np.asarray(within.all(axis=1))
         if self.kind == "post":
             inside &= (a >= 0).all(axis=1)
         if len(self.rows):
@@ -114,9 +115,9 @@ def gate_of(kernel: ModuleType) -> Any:
 
 def fractions_of(values: np.ndarray) -> np.ndarray:
     """The same numbers as Fractions."""
-    exact = np.empty(values.shape, dtype=object)
-    exact.flat = [Fraction(float(value)) for value in values.flat]
-    return exact
+    exact = np.empty(values.size, dtype=object)
+    exact[:] = [Fraction(float(value)) for value in values.flat]
+    return exact.reshape(values.shape)
 
 
 def _weights(rng: np.random.Generator, kind: str, a: int, b: int) -> np.ndarray:

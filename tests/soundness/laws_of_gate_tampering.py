@@ -1,4 +1,4 @@
-"""Ledgers that say what is not so: each must close the gate, or stop admitting what it stood for."""
+"""Ledgers that say what is not so close the gate; what is retracted takes its dependents along."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -9,17 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from .drawn_ledgers import (
-    BATCH,
-    Draft,
-    Written,
-    cell_of,
-    network_of,
-    probes,
-    replayed_once,
-    sites_of,
-    world,
-)
+from compactproofs.kernel.gate._proportions import clopper_pearson
+
+from .drawn_ledgers import BATCH, Draft, cell_of, network_of, probes, sites_of, world
+from .written_ledgers import Written, replayed_once
 
 TWENTIETH = Fraction(1, 20)
 Change = Callable[[Any, Any], Any]
@@ -32,18 +25,18 @@ def base() -> Draft:
     steps += [("cell", name) for name in cells]
     steps += [("region", name) for name in cells[2:]]
     steps += [
-        ("rule", "left", (), ("left",), TWENTIETH, 2 * BATCH),
-        ("rule", "right", ("left",), ("right",), TWENTIETH, None),
+        ("rule", "mass of left", (), ("left",), TWENTIETH, 2 * BATCH),
+        ("rule", "right of left", ("left",), ("right",), TWENTIETH, None),
         ("rule", "mass", (), ("box1",), TWENTIETH, 2 * BATCH),
         ("rule", "risk", ("box1",), ("bad",), TWENTIETH, 2 * BATCH),
         ("rule", "mass2", (), ("box2",), TWENTIETH, None),
-        ("family", "family", (("both",), ("box2",)), TWENTIETH, 2 * BATCH),
+        ("family", "family", (("both",), ("box2",), ("box1",)), TWENTIETH, 2 * BATCH),
         ("data", 0),
         ("data", 1),
-        *(("count", key) for key in ("left", "right", "mass", "risk", "mass2")),
+        *(("count", key) for key in ("mass of left", "right of left", "mass", "risk", "mass2")),
         ("calibrate", "family"),
     ]
-    rho, delta = Fraction(6, 10), Fraction(1, 5)
+    rho, delta = Fraction(1, 4), TWENTIETH  # which the third group does not meet
     return Draft(Fraction(1, 2), Fraction(1, 10**5), rho, delta, 0.0, tuple(steps))
 
 
@@ -100,12 +93,15 @@ def _changed_entries(honest: Written) -> Iterator[str]:
     small = Fraction(1, 10**6)
     count, calibration = numbers_of(honest, "CountEntry"), numbers_of(honest, "CalibrationEntry")[0]
     cells, record = numbers_of(honest, "CellEntry"), numbers_of(honest, "RecordEntry")[0]
+    lower, fewer = (clopper_pearson(*counts, TWENTIETH) for counts in ((25, 80), (30, 70)))
     rules, data = numbers_of(honest, "RuleEntry"), numbers_of(honest, "StreamEntry")
     both = cells[2]
     left, right = (honest.lines[n].entry.cell for n in cells[:2])
     other = honest.lines[cells[4]].entry
     changes: list[tuple[str, int, Change]] = [
         ("one hit more", count[2], lambda e, _: e._replace(k=e.k + 1)),
+        ("other hits", count[2], lambda e, _: e._replace(k=25, low=lower.low, high=lower.high)),
+        ("other trials", count[2], lambda e, _: e._replace(n=70, low=fewer.low, high=fewer.high)),
         ("one trial less", count[0], lambda e, _: e._replace(n=e.n - 1)),
         ("one trial more", count[1], lambda e, _: e._replace(n=e.n + 1)),
         ("a low end too high", count[1], lambda e, _: e._replace(low=e.low + small)),
@@ -141,9 +137,8 @@ def _changed_entries(honest: Written) -> Iterator[str]:
         cut = [*honest.lines[:number], *honest.lines[number + 1 :]]
         yield from _closed(f"line {number} cut out", honest.admission(lines=cut))
     edited = list(honest.lines)
-    edited[count[2]] = edited[count[2]]._replace(
-        entry=edited[count[2]].entry._replace(low=0 * small)
-    )
+    wider = edited[count[2]].entry._replace(low=Fraction(0))
+    edited[count[2]] = edited[count[2]]._replace(entry=wider)
     yield from _closed("a line edited under its id", honest.admission(lines=edited))
 
 
@@ -154,7 +149,10 @@ def _added_entries(honest: Written) -> Iterator[str]:
     box1 = honest.cell("box1").id
     weak = cell_of(gate, world().boxes["box1"]._replace(low=np.full(3, -9.0), high=np.full(3, 9.0)))
     shard = honest.shard(weak.to_arrays())
-    more = honest.shard({"h": np.zeros((1, 3)), "outputs": np.zeros((1, 3)), "labels": [-1]})
+    more = honest.shard(
+        {"h": np.zeros((1, 3)), "outputs": np.zeros((1, 3)), "labels": np.array([-1])}
+    )
+    batch = last[numbers_of(honest, "StreamEntry")[0]].entry
     late = gate.RuleEntry(
         "late", (), (box1,), TWENTIETH, 0, 2 * BATCH, None, None, Fraction(0), "", ()
     )
@@ -177,6 +175,9 @@ def _added_entries(honest: Written) -> Iterator[str]:
         ("a reference to nothing", [retract("4" * 64, "")]),
         ("an opening retracted", [retract(last[0].id, "")]),
         ("an empty batch", [gate.StreamEntry(more, 2 * BATCH, 0)]),
+        ("a gap in the stream", [gate.StreamEntry(more, 2 * BATCH + 1, 1)]),
+        ("the same data again", [batch._replace(start=2 * BATCH)]),
+        ("another cell under a name", [gate.CellEntry("5" * 64, shard, (weak.id,))]),
     ]  # fmt: skip
     for what, entries in added:
         yield from _closed(what, honest.admission(lines=rechained(honest, {}, entries)))
@@ -200,6 +201,10 @@ def _other_surroundings(kernel: ModuleType, honest: Written) -> Iterator[str]:
     one, two = list(honest.shards)[:2]
     crossed = honest.shards | {one: honest.shards[two], two: honest.shards[one]}
     yield from _closed("shards exchanged", honest.admission(shards=crossed))
+    stream = honest.lines[numbers_of(honest, "StreamEntry")[0]].entry.shard
+    turned = {name: rows[::-1] for name, rows in honest.shards[stream].arrays.items()}
+    crossed = honest.shards | {stream: honest.shards[honest.shard(turned)]}
+    yield from _closed("data in another order", honest.admission(shards=crossed))
     # A record carried over to the ledger of another network, and to other sites.
     record = honest.lines[numbers_of(honest, "RecordEntry")[0]].entry
     for network, sites in ((other, honest.sites), (honest.network, sites_of(gate, "pre2"))):
@@ -234,13 +239,13 @@ def _fallen(kernel: ModuleType) -> Iterator[str]:
     """What a retraction or a refusal takes away, and what it leaves."""
     names = {name: Written(kernel, base()).cell(name).id for name in ("both", "box1", "box2")}
     for taken, left in (
-        ("left", {"box1"}),  # the family falls with the cell "both", and box2 with the family
-        ("box1", {"both", "box2"}),
+        ("left", {"box1"}),  # the cell both falls with its part, the family with both
+        ("box1", set()),
         ("region box1", {"both", "box2"}),
         ("mass", {"both", "box2"}),
         ("risk", {"both", "box2"}),
         ("count mass2", {"both", "box1"}),
-        ("right", {"box1", "box2"}),
+        ("right of left", {"box1", "box2"}),
         ("family", {"box1"}),
         ("calibration family", {"box1"}),
         ("data 0", set()),
@@ -251,6 +256,11 @@ def _fallen(kernel: ModuleType) -> Iterator[str]:
         found = admitting(admission)
         if admission.closed is not None or found != {names[name] for name in left}:
             yield f"without {taken} {len(found)} cells admit, not {left}: {admission.closed}"
+    early = list(base().steps)
+    early.insert(early.index(("data", 1)), ("retract", "mass"))
+    found = admitting(Written(kernel, replace(base(), steps=tuple(early))).admission())
+    if found != {names["both"], names["box2"]}:
+        yield "what is counted after its rule was retracted still counts"
     refused = Written(kernel, base())
     refused.add(refused.gate.RefusedEntry(refused.ids["mass"], "contradicted"))
     if admitting(refused.admission()) != {names["both"], names["box2"]}:

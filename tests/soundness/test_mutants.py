@@ -6,10 +6,15 @@ import pytest
 from . import (
     laws_of_cells,
     laws_of_codes,
+    laws_of_gate_admission,
     laws_of_gate_calibration,
+    laws_of_gate_cells,
     laws_of_gate_classes,
     laws_of_gate_credal,
+    laws_of_gate_regions,
+    laws_of_gate_single_site,
     laws_of_gate_statistics,
+    laws_of_gate_structure,
     laws_of_telescoping,
 )
 from .attack import attack, of_float32, of_independence, of_networks, of_subcubic
@@ -29,10 +34,15 @@ WEAK_SPOTS = (
     | laws_of_cells.WEAK_SPOTS
     | laws_of_codes.WEAK_SPOTS
     | laws_of_telescoping.WEAK_SPOTS
+    | laws_of_gate_admission.WEAK_SPOTS
     | laws_of_gate_calibration.WEAK_SPOTS
+    | laws_of_gate_cells.WEAK_SPOTS
     | laws_of_gate_classes.WEAK_SPOTS
     | laws_of_gate_credal.WEAK_SPOTS
+    | laws_of_gate_regions.WEAK_SPOTS
+    | laws_of_gate_single_site.WEAK_SPOTS
     | laws_of_gate_statistics.WEAK_SPOTS
+    | laws_of_gate_structure.WEAK_SPOTS
     | {f"{n}.py": crosscoder_d for n in ("_front", "_cell", "_cells", "theorems/crosscoder_d")}
 )
 """Where a defect of a file shows soonest."""

@@ -24,8 +24,13 @@ from ._frontier import frontier
 from ._gate import group as gate_group
 from ._gate_admit import admit, status
 from ._gate_build import create, record
+from ._gate_edits import check_edit_command, generalise_command, safe_interval_command
+from ._gate_explain import explain
+from ._gate_refute import refute
+from ._gate_report import report as report_gate
 from ._gate_serve import serve
 from ._gate_tokens import tokens
+from ._gate_train import train_digits
 from ._prove import prove
 from ._report import report
 from ._show import show
@@ -48,8 +53,13 @@ crosscoder_group.command("train")(train_crosscoder)
 crosscoder_group.command("prove")(prove_with_crosscoder)
 crosscoder_group.command("import")(import_command)
 app.add_typer(crosscoder_group, name="crosscoder")
-for command in (create, record, admit, status, serve, tokens):
+for command in (create, record, explain, admit, refute, status, serve, tokens):
     gate_group.command()(command)
+gate_group.command("safe-interval")(safe_interval_command)
+gate_group.command("check-edit")(check_edit_command)
+gate_group.command("generalise")(generalise_command)
+gate_group.command("report")(report_gate)
+gate_group.command("train-digits")(train_digits)
 app.add_typer(gate_group, name="gate")
 
 

@@ -10,7 +10,7 @@ uncertainty, and every admitted region stays certified, whatever a checker does.
 import math
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 from compactproofs.kernel import UserError
 from compactproofs.kernel.gate._proportions import Interval
@@ -34,6 +34,7 @@ class Judgement(NamedTuple):
     reason: str
 
 
+@runtime_checkable
 class Checker(Protocol):
     """Plans a count and judges it."""
 

@@ -32,6 +32,15 @@ class Recorded(NamedTuple):
     labels: Int64[np.ndarray, " n"]
 
 
+def spread(h: Float64[np.ndarray, "n s"]) -> Float64[np.ndarray, " s"]:
+    """Standard deviations; a hundredth of the mean one where a site hardly moves.
+
+    A box without width around a dead unit would refuse the next rounding error.
+    """
+    sd = h.std(axis=0)
+    return np.maximum(sd, 1e-2 * sd.mean()) if sd.size else sd
+
+
 class _Group(NamedTuple):
     points: Int64[np.ndarray, " m"]
     signs: Int8[np.ndarray, " u"]
@@ -74,11 +83,16 @@ def boxes(
     wider than the sides of its divisions.
     """
     cut = [recorded.cut[group.points] for group in groups]
-    low = np.stack([a.min(axis=0) - widen * a.std(axis=0) for a in cut])
-    high = np.stack([a.max(axis=0) + widen * a.std(axis=0) for a in cut])
+    further = [widen * spread(a) for a in cut]
+    low = np.stack([a.min(axis=0) - w for a, w in zip(cut, further, strict=True)])
+    high = np.stack([a.max(axis=0) + w for a, w in zip(cut, further, strict=True)])
     imposed = np.stack([group.signs for group in groups])
-    on = np.stack([(recorded.units[group.points] > 0).mean(axis=0) for group in groups])
-    agreed = (on >= agreement).astype(np.int8) - (on <= 1 - agreement).astype(np.int8)
+    # The sign of a unit that is always about 0 would be a matter of rounding.
+    nothing = 1e-3 * spread(recorded.units)
+    units = [recorded.units[group.points] for group in groups]
+    on = np.stack([(z > nothing).mean(axis=0) >= agreement for z in units])
+    off = np.stack([(z < -nothing).mean(axis=0) >= agreement for z in units])
+    agreed = on.astype(np.int8) - off.astype(np.int8)
     signs = np.where(imposed != 0, imposed, agreed).astype(np.int8)
     own = suffix.pattern_start
     if own:
@@ -93,7 +107,7 @@ def grouped(
     suffix: Suffix,
     recorded: Recorded,
     label: int,
-    points: list[Int64[np.ndarray, " m"]],
+    points: list[Int64[np.ndarray, "_"]],
     widen: float,
     agreement: float,
 ) -> Candidates:
@@ -117,18 +131,14 @@ def sign_tree(
     divides a group, if at least ``fewest`` of its points are on either side.
     """
     points = np.flatnonzero(recorded.labels == label)
-    groups = [_Group(points, np.zeros(suffix.units, dtype=np.int8))] if len(points) else []
-    weight = _unit_weights(suffix, label)
+    root = _Group(points, np.zeros(suffix.units, dtype=np.int8))
+    groups = [root] if len(points) and suffix.units else []
+    weight = unit_weights(suffix, label)
     for _ in range(depth):
         if not groups:
             return
         level = boxes(suffix, recorded, label, groups, widen, agreement)
-        ranges = suffix.ranges(level.low, level.high, level.signs)
-        low = np.concatenate([ranges.low[i] for i in suffix.unit_slices], axis=1)
-        high = np.concatenate([ranges.high[i] for i in suffix.unit_slices], axis=1)
-        undecided = (low < 0) & (high > 0)
-        width = np.where(undecided, high - low, 1.0)
-        cost = weight * np.where(undecided, -low * high / width, 0.0)
+        cost = weight * suffix.gaps(suffix.ranges(level.low, level.high, level.signs))
         groups = [half for g, group in enumerate(groups)
                   for half in _halves(recorded, group, cost[g], fewest)]  # fmt: skip
         if groups:
@@ -152,7 +162,7 @@ def _halves(
     return found
 
 
-def _unit_weights(suffix: Suffix, label: int) -> Float64[np.ndarray, " u"]:
+def unit_weights(suffix: Suffix, label: int) -> Float64[np.ndarray, " u"]:
     """How much a unit can move the margins: absolute weights, summed over paths."""
     rows = suffix.differences(np.array([label]))[0]
     through = np.abs(rows @ suffix.layers[-1].W.T).sum(axis=0)

@@ -137,7 +137,8 @@ def bins_of(
     ends = np.unique(np.asarray(list(edges), dtype=np.float64))
     if not len(ends) or not np.isfinite(ends).all():
         raise EventError(f"edges of {name} = {ends.tolist()} must be finite numbers, at least one")
-    lows = np.concatenate([[-np.inf], np.nextafter(ends, np.inf)])
+    with np.errstate(over="ignore"):
+        lows = np.concatenate([[-np.inf], np.nextafter(ends, np.inf)])
     highs = np.concatenate([ends, [np.inf]])
     events = tuple(
         Event(

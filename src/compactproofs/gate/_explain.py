@@ -6,7 +6,7 @@ is judged; what is accepted enters the presumption if that makes the description
 shorter, and is retracted else. Every frozen proposal keeps its alpha, whatever becomes of it.
 
 The description is ``horizon`` times the mean surprise of the newest shard, which no rule or table
-has seen, plus the bits of the rules. It must fall by more than a standard error of the difference.
+has seen, plus the bits of the rules. It must fall by more than two standard errors.
 """
 
 from collections import Counter
@@ -21,9 +21,9 @@ from compactproofs.kernel import RejectedError, UserError
 from compactproofs.kernel.gate._proportions import Interval
 
 from ._checker import Checker, CheckerError, FixedSample, Judgement
-from ._events import Variable, codes_of
+from ._events import CLASS_VARIABLE, Variable, codes_of
 from ._explanation import Explanation, Step
-from ._patterns import compulsory, mine
+from ._patterns import Places, compulsory, culprits, mine
 from ._presumption import Coupling, Presumption
 from ._rule_book import Frozen, RuleBook
 from ._source import Batch, Source
@@ -31,6 +31,8 @@ from .propose import Accepted, Decoded, LayerBelow, Proposal, Proposer, State, m
 from .propose._proposal import PROVED_FIRST, guessed
 
 _AT_ONCE = 2  # proposals of a round about one variable: further ones were made for another model
+
+_COMPULSORY = 5  # cells of a round, the worst ones, whose events are tried as patterns
 
 
 class ExplainError(UserError):
@@ -45,7 +47,7 @@ class Budget:
     shard: int = 150
     rounds: int = 10
     proposals: int = 12
-    """Frozen in a round."""
+    """Frozen in a round, those about the share of a condition not counted."""
     horizon: int | None = None
     """Inputs over which the bits of the rules are spread; as many as are mined if None."""
     tau: float = 1e-5
@@ -76,19 +78,7 @@ def explain(
     Raises ExplainError, CheckerError. Cost: a round mines ``draws`` draws and fits one variable a
     proposal, about a second for 32 sites.
     """
-    if not len(mined.h) or not variables or variables[0].group != "class":
-        raise ExplainError(
-            f"{len(mined.h)} mined inputs and {len(variables)} variables: give at least one input, "
-            "and the class variable first"
-        )
-    state = State(
-        tuple(variables),
-        mined,
-        codes_of(variables, mined.h, mined.classes),
-        _nothing(variables, mined),
-        below or {},
-        decoded or {},
-    )
+    state = replace(start_from(variables, mined), below=below or {}, decoded=decoded or {})
     loop = _Loop(book, state, budget, checker or FixedSample(budget.shard), watch)
     loop.run(source, measured_proposers() if proposers is None else list(proposers))
     return loop.result()
@@ -99,18 +89,25 @@ def take_mine(source: Source, budget: Budget) -> Batch:
     return source.take(budget.mine)
 
 
-def _nothing(variables: Sequence[Variable], mined: Batch) -> Presumption:
-    """Every variable uniform and independent of all others."""
+def start_from(variables: Sequence[Variable], mined: Batch) -> State:
+    """Knowing nothing: every variable uniform, and independent of all others.
+
+    Raises ExplainError without inputs, or if the first variable is not the class.
+    """
+    if not len(mined.h) or not variables or variables[0].group != CLASS_VARIABLE:
+        raise ExplainError(
+            f"{len(mined.h)} mined inputs and {len(variables)} variables: give at least one input, "
+            "and the class variable first"
+        )
     sizes = tuple(variable.size for variable in variables)
     codes = codes_of(variables, mined.h, mined.classes)
     centres = np.zeros((len(sizes), max(sizes)))
     for v, variable in enumerate(variables):
         if variable.direction is not None:
             values = variable.values(mined.h)
-            for j in range(variable.size):
-                if np.any(codes[:, v] == j):
-                    centres[v, j] = values[codes[:, v] == j].mean()
-    return Presumption(sizes, centres, codes)
+            for j in np.unique(codes[:, v]):
+                centres[v, j] = values[codes[:, v] == j].mean()
+    return State(tuple(variables), mined, codes, Presumption(sizes, centres, codes))
 
 
 @dataclass(eq=False)
@@ -160,31 +157,44 @@ class _Loop:
     def _chosen(self, proposers: list[Proposer], left: int) -> list[Proposal]:
         """The best proposal for each of the most surprising patterns, the most surprising first.
 
-        One that does not pay, or that ``left`` observations cannot decide, is not frozen.
+        Certificates come in addition. What does not pay, or what ``left`` observations cannot
+        decide, is not frozen.
         """
         budget, state = self.budget, self.state
         chosen: list[Proposal] = []
         touched: Counter[int] = Counter()
-        open_now = {_subject(frozen.proposal) for frozen in self.pending}
-        for mined in mine(state, budget.draws, budget.order, seed=budget.seed):
-            if mined.gain <= 0 or len(chosen) >= budget.proposals:
+        undecided = {s for frozen in self.pending for s in _subjects(frozen.proposal)}
+        for places in self._surprising():
+            if sum(p.certify is None for p in chosen) >= budget.proposals:
                 break
-            if all(touched[v] >= _AT_ONCE for v, _ in mined.places):
+            if all(touched[v] >= _AT_ONCE for v, _ in places):
                 continue
-            pattern = state.events(mined.places)
+            pattern = state.events(places)
             found = [p for proposer in proposers for p in proposer.propose(state, pattern)]
             new = [p for p in found if p.score > 0 and p.key not in self.tried]
-            for proposal in sorted(new, key=_rank):
-                crowded = any(touched[v] >= _AT_ONCE for v in _variables(proposal))
-                if _subject(proposal) in open_now or crowded:
+            plans = {id(p): self._plan(p) or 0 for p in new}
+            for proposal in sorted(new, key=lambda p: (*_rank(p), plans[id(p)])):
+                subjects, variables = _subjects(proposal), _variables(proposal)
+                crowded = any(touched[v] >= _AT_ONCE for v in variables)
+                if crowded or subjects & undecided or plans[id(proposal)] > left:
                     continue
-                if (self._plan(proposal) or 0) <= left:
-                    open_now.add(_subject(proposal))
-                    touched.update(_variables(proposal))
-                    chosen.append(proposal)
-                    self.tried.add(proposal.key)
+                undecided |= subjects
+                # A rule that was made for a wrong share of an event would be needed for that alone.
+                touched.update({v: _AT_ONCE if len(places) == 1 else 1 for v in variables})
+                chosen.append(proposal)
+                self.tried.add(proposal.key)
+                if proposal.certify is None:
                     break
         return chosen
+
+    def _surprising(self) -> list[Places]:
+        """Patterns that are worth their description, then what makes the worst cells compulsory."""
+        budget, state = self.budget, self.state
+        found = mine(state, budget.draws, budget.order, seed=budget.seed)
+        patterns = [mined.places for mined in found if mined.gain > 0]
+        patterns.sort(key=lambda places: len(places) > 1)  # what an event's share explains, first
+        cells = compulsory(state, budget.tau)[:_COMPULSORY] if patterns else []
+        return patterns + [culprits(state, cell.places) for cell in cells]
 
     def _plan(self, proposal: Proposal) -> int | None:
         if proposal.certify is not None:
@@ -205,14 +215,13 @@ class _Loop:
 
     def _certify(self, number: int, proposal: Proposal) -> None:
         """PROVED kinds need no data: the kernel's word is enough."""
-        total = float("nan")
         try:
             name = self.book.certify(proposal)
         except RejectedError as error:
-            self._log(number, None, proposal, "refused", str(error), None, total, total)
+            self._log(number, None, proposal, "refused", str(error), None, None, None)
             return
         self._keep(name, proposal, self.state.model.with_changes(proposal.changes))
-        self._log(number, None, proposal, "accepted", "", None, total, total)
+        self._log(number, None, proposal, "accepted", "", None, None, None)
 
     def _judge(self, number: int, fresh: Batch) -> None:
         still = []
@@ -247,7 +256,7 @@ class _Loop:
         proposal = _with_measured(proposal, judgement.interval)
         model = self.state.model.with_changes(proposal.changes)
         after, new = self._total(model, self.bits + proposal.bits, fresh)
-        noise = self._horizon * float((new - old).std()) / max(len(new) - 1, 1) ** 0.5
+        noise = 2 * self._horizon * float((new - old).std()) / max(len(new) - 1, 1) ** 0.5
         if after + noise >= before:
             reason = (
                 f"the description of fresh data goes from {before:.0f} to {after:.0f} bits, "
@@ -286,8 +295,8 @@ class _Loop:
         decision: str,
         reason: str,
         interval: Interval | None,
-        before: float,
-        after: float,
+        before: float | None,
+        after: float | None,
     ) -> None:
         watched = None
         if self.watch is not None:
@@ -305,19 +314,17 @@ def _variables(proposal: Proposal) -> set[int]:
     }
 
 
-def _subject(proposal: Proposal) -> tuple[Any, ...]:
-    """What two proposals must not both be about while undecided: a base, or the same events."""
-    bases = [change for change in proposal.changes if not isinstance(change, Coupling)]
-    if bases:
-        return (proposal.kind, frozenset(_variables(proposal)), proposal.bits)
-    return proposal.key
+def _subjects(proposal: Proposal) -> set[Any]:
+    """What no two proposals may be about while undecided: a variable's base, or the events."""
+    bases = {c.variable for c in proposal.changes if not isinstance(c, Coupling)}
+    return {(proposal.kind, v) for v in bases} or {proposal.key}
 
 
 def _rank(proposal: Proposal) -> tuple[bool, float, int]:
     """Certificates first, then the best score; the order of kinds breaks ties."""
     return (
         proposal.certify is None,
-        -proposal.score,
+        -round(proposal.score, 6),
         PROVED_FIRST.index(proposal.kind) if proposal.kind in PROVED_FIRST else len(PROVED_FIRST),
     )
 

@@ -25,9 +25,9 @@ class Step(NamedTuple):
     decision: str
     reason: str
     interval: Interval | None
-    before: float
-    """Bits of the description before the decision, on the newest shard."""
-    after: float
+    before: float | None
+    """Bits of the description before the decision, on the newest shard; None for certificates."""
+    after: float | None
     watched: float | None
     """The same on data that the loop never decides by, after the decision."""
 
@@ -74,6 +74,12 @@ class Explanation:
     def accepted(self) -> list[Step]:
         """The steps that left a rule or a certificate."""
         return [step for step in self.steps if step.decision == "accepted"]
+
+    @property
+    def always_shorter(self) -> bool:
+        """Whether every accepted rule made the description of fresh data shorter."""
+        steps = [(step.before, step.after) for step in self.accepted]
+        return all(a < b for b, a in steps if a is not None and b is not None)
 
     @property
     def largest_unexplained(self) -> float:

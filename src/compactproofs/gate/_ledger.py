@@ -20,7 +20,7 @@ import fcntl
 import hashlib
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -41,35 +41,27 @@ class LedgerWarning(UserWarning):
     """The ledger is usable, and something about it is worth knowing."""
 
 
-class Shards(Mapping[str, Shard]):
-    """The shards of a directory, read when first asked for; damaged ones are not there."""
+class ShardFiles:
+    """The shards of a directory, read when first asked for."""
 
     def __init__(self, directory: Path) -> None:
         """directory: the one that holds ``SHA.safetensors`` files."""
         self._directory = directory
         self._known: dict[str, Shard] = {}
 
-    def __getitem__(self, sha256: str) -> Shard:
-        """Raises KeyError if the file is not there or is not what its name says."""
+    def get(self, sha256: str, /) -> Shard | None:
+        """The shard of this name; None if there is no file that is what its name says."""
         if sha256 not in self._known:
             if len(sha256) != 64 or not set(sha256) <= set("0123456789abcdef"):
-                raise KeyError(sha256)
+                return None
             try:
                 shard = Shard(read_regular_file(self._file(sha256)))
             except (OSError, DamagedError):
-                raise KeyError(sha256) from None
+                return None
             if shard.sha256 != sha256:
-                raise KeyError(sha256)
+                return None
             self._known[sha256] = shard
         return self._known[sha256]
-
-    def __iter__(self) -> Iterator[str]:
-        """The names of the files."""
-        return (file.stem for file in sorted(self._directory.glob("*.safetensors")))
-
-    def __len__(self) -> int:
-        """How many files there are."""
-        return sum(1 for _ in self)
 
     def add(self, data: bytes) -> Shard:
         """Store the bytes under their name, complete or not at all."""
@@ -100,7 +92,7 @@ class Ledger:
     def __init__(self, path: Path, lock: int | None) -> None:
         """Read the ledger; use ``create`` or ``open``."""
         self.path = path
-        self.shards = Shards(path / "shards")
+        self.shards = ShardFiles(path / "shards")
         self._lock = lock
         self.lines, self._size = _read_lines(path)
 
@@ -161,7 +153,7 @@ class Ledger:
             named = getattr(entry, "shard", None)
             if arrays is not None and self.shards.add(encode_arrays(arrays)).sha256 != named:
                 raise UserError(f"the arrays of {type(entry).__name__} are not those that it names")
-            if arrays is None and named is not None and named not in self.shards:
+            if arrays is None and named is not None and self.shards.get(named) is None:
                 raise UserError(f"{type(entry).__name__} names arrays that were never stored")
             # What cannot be read back must not be written.
             added.append(Line.from_json(Line.after(prev, entry).to_json()))

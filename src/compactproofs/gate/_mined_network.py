@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float64, Int
 
 from ..kernel.gate import ReluNetwork, SiteGroup, Sites
-from ._events import Variable, class_variable, site_bins, site_signs
+from ._events import Variable, class_variable, direction_bins, site_bins, site_signs
 from ._forward import activations
 from ._source import Batch
 from .propose import LayerBelow
@@ -16,8 +16,8 @@ from .propose import LayerBelow
 def variables_of(sites: Sites, mined: Batch, bins: int = 2) -> list[Variable]:
     """The class, then a variable of every site that is not constant on the mined inputs.
 
-    Inputs and activations get ``bins`` quantile bins; a feature fires or not; a read-out is what
-    the class is told by. Cost: a sort of each site.
+    Inputs and activations get ``bins`` quantile bins; a feature fires or not; a read-out of the
+    logits tells the class, and each logit less the mean of all is binned. Cost: a sort of each.
     """
     readouts = [group for group in sites.groups if group.kind == "readout"]
     exact = [group for group in readouts if group.size == mined.outputs.shape[1]]
@@ -31,6 +31,11 @@ def variables_of(sites: Sites, mined: Batch, bins: int = 2) -> list[Variable]:
             found += site_signs(group.name, place.start, sites.size, varied)
         elif group.kind != "readout":
             found += site_bins(group.name, place.start, mined.h, columns, bins)
+    if readout is not None:
+        size = readout.stop - readout.start
+        rows = np.zeros((size, sites.size))
+        rows[:, readout] = np.eye(size) - 1.0 / size
+        found += direction_bins("logits", [f"logit {c}" for c in range(size)], rows, mined.h, bins)
     return found
 
 

@@ -9,13 +9,15 @@ bits being the log2 of the number of patterns of its order.
 Notation: n mine inputs, E events of all variables together.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float64
 
 from ._presumption import Sampled
 from .propose._proposal import State, index_bits
+
+Numbers = Float64[np.ndarray, "..."] | float
 
 _ALL_TRIPLES = 3_000_000_000  # multiplications
 
@@ -32,7 +34,7 @@ class Mined(NamedTuple):
     presumed: float
 
 
-def divergence(f: Float64[np.ndarray, "..."], p: Float64[np.ndarray, "..."]):
+def divergence(f: Numbers, p: Numbers) -> Any:
     """KL(Bern(f) || Bern(p)), nats; p strictly between 0 and 1."""
     from scipy.special import rel_entr
 
@@ -117,7 +119,7 @@ class _Miner:
             ours, theirs = self.held[:, e], self.sampled.held[:, e]
             share = held[ours].T @ held[ours] / len(held)
             presumed = drawn[theirs].T @ given[theirs] / len(drawn)
-            gain, _, presumed = self._scored(share.astype(np.float64), presumed, 3)
+            gain = self._scored(share.astype(np.float64), presumed.astype(np.float64), 3)[0]
             gain = np.where(later & (self.variable > self.variable[e])[:, None], gain, -np.inf)
             least = found[-1].gain if len(found) == keep else -np.inf
             for a, b in np.argwhere(gain > least):
@@ -178,3 +180,19 @@ def compulsory(state: State, tau: float = 1e-5) -> list[Compulsory]:
         for i in worst
         if surprise[i] > -np.log2(tau)
     ]
+
+
+def culprits(state: State, cell: Places, order: int = 3) -> Places:
+    """The ``order`` values of a cell that its surprise comes from most, beyond what is usual.
+
+    Of a variable, what is usual is its entropy given the others of the cell. Events that no site
+    decides are left out.
+    """
+    codes = np.array([[value for _, value in cell]])
+    excess = []
+    for v, value in cell:
+        log_p = state.model.log_conditional(v, codes)[0]
+        usable = state.variables[v].events[value].is_region
+        excess.append(-log_p[value] + np.exp(log_p) @ log_p if usable else -np.inf)
+    worst = np.argsort(excess)[::-1][:order]
+    return tuple(sorted(cell[v] for v in worst if excess[v] > -np.inf))

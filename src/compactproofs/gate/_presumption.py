@@ -162,11 +162,12 @@ class Presumption:
     def _fit(self, v: int, draft: bool) -> "Fitted":
         base = self._log_base(v, self.mine)
         rules = list(self.couplings[v])
-        shares = np.exp(base).mean(axis=0) if len(base) else np.exp(base).sum(axis=0)
-        stated = {rule.then[1] for rule in rules if not rule.given}
-        if not stated:  # what the base says of v alone stays as it is
-            for j, share in enumerate(shares.tolist()[:-1]):
-                rules.append(Coupling((), (v, j), share, share, share))
+        shares = np.exp(base).mean(axis=0)
+        seen = np.bincount(self.mine[:, v], minlength=self.sizes[v]) / len(self.mine)
+        calibrated = np.abs(shares - seen) <= 3 * np.sqrt(shares * (1 - shares) / len(self.mine))
+        if calibrated.all() and all(rule.given for rule in rules):
+            # What the base says of v alone is true, and stays so.
+            rules += [Coupling((), (v, j), p, p, p) for j, p in enumerate(shares.tolist()[:-1])]
         given = np.stack([_holds(rule.given, self.mine) for rule in rules], axis=1)
         then = np.array([rule.then[1] for rule in rules])
         found = []
@@ -234,14 +235,14 @@ def _matched(
 ) -> Float64[np.ndarray, " r"]:
     """The lambdas at which the mean of P(then | input) over ``given`` is ``target``; Newton.
 
-    Maximum entropy up to the sampling noise of the targets: each lambda has a ridge of that size,
-    so that targets that contradict each other a little, or say 0 or 1, give finite lambdas. The
-    dual is convex, and every step lowers it.
+    Maximum entropy up to the sampling noise of the targets and a thousandth: each lambda has a
+    ridge of that size, so that targets that contradict each other a little, or say 0 or 1, give
+    moderate lambdas. The dual is convex, and every step lowers it.
     """
     n = max(len(base), 1)
     mass = given.sum(axis=0) / n
     wanted = mass * np.clip(target, 1e-4, 1 - 1e-4)
-    ridge = wanted * (1 - np.clip(target, 1e-4, 1 - 1e-4)) / n + 1e-8
+    ridge = wanted * (1 - np.clip(target, 1e-4, 1 - 1e-4)) / n + 1e-3 * mass + 1e-9
     same = (then[:, None] == then[None]).astype(np.float64)
     allowed = np.zeros((len(then), base.shape[1]))
     allowed[np.arange(len(then)), then] = 1.0

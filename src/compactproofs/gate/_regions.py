@@ -9,15 +9,15 @@ Nothing here is trusted: every cell returned has been certified by the kernel.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from ..kernel import RejectedError, UserError
 from ..kernel._tick import Tick, no_tick
-from ..kernel.gate import Cell, CellTable, RegionWitness, ReluNetwork, Sites, certify_region
-from ._clusters import Candidates, Recorded, grouped, kmeans_groups, sign_tree
+from ..kernel.gate import Cell, RegionWitness, ReluNetwork, Sites, certify_region
+from ._clusters import Candidates, Recorded, grouped, kmeans_groups, sign_tree, spread
 from ._suffix import Suffix
 
 
@@ -101,13 +101,12 @@ def search_regions(
         )
     h, recorded = h[right], Recorded(h[right][:, sites.cut_slice], units[right], labels[right])
     candidates = _candidates(suffix, recorded, settings)
-    cells, holds = _cells_with_evidence(suffix, sites, h, recorded, candidates, settings)
-    chosen = _cover(holds, settings)
+    evident = _Evident(suffix, sites, h, recorded, candidates, settings)
+    chosen = _cover(evident.holds, settings)
     found = []
-    for done, index in enumerate(chosen):
+    for done, number in enumerate(chosen):
         tick(done, len(chosen))
-        cell = cells[index]
-        witness = _evidence_witness(suffix, cell, candidates, index)
+        cell, witness = evident.region(number)
         try:
             certify_region(network, sites, cell, witness)
         except RejectedError:
@@ -115,6 +114,18 @@ def search_regions(
         found.append((cell, witness))
     tick(len(chosen), len(chosen))
     return found
+
+
+def raised(cell: Cell, more: float) -> Cell:
+    """The points of a cell of ``search_regions`` whose evidence shows a margin larger by ``more``.
+
+    Law: the cell's witness certifies it too, with that much more margin, and cells raised by
+    growing amounts are nested: they are a family to calibrate. Raises RegionSearchError for a
+    negative or infinite amount.
+    """
+    if not 0 <= more < math.inf:
+        raise RegionSearchError(f"raised: more={more}, but it must be finite and 0 or more")
+    return replace(cell, row_low=cell.row_low + more)
 
 
 def _candidates(suffix: Suffix, recorded: Recorded, settings: RegionSettings) -> Candidates:
@@ -135,3 +146,87 @@ def _candidates(suffix: Suffix, recorded: Recorded, settings: RegionSettings) ->
             "lower RegionSettings.fewest"
         )
     return Candidates(*(np.concatenate(values) for values in zip(*parts, strict=True)))
+
+
+class _Evident:
+    """The candidates with their evidence, and which recorded points are in them."""
+
+    def __init__(
+        self,
+        suffix: Suffix,
+        sites: Sites,
+        h: Float64[np.ndarray, "n s"],
+        recorded: Recorded,
+        candidates: Candidates,
+        settings: RegionSettings,
+    ) -> None:
+        self._suffix, self._sites, self._settings = suffix, sites, settings
+        self._candidates = candidates
+        ranges = suffix.ranges(candidates.low, candidates.high, candidates.signs)
+        self._slopes = suffix.default_slopes(ranges)
+        self._A, self._k = suffix.margins(candidates.labels, ranges)
+        self._elsewhere = {
+            label: _ranges_elsewhere(h[recorded.labels == label], sites, settings.elsewhere)
+            for label in np.unique(recorded.labels).tolist()
+        }
+        self.holds = np.stack([self._members(h, recorded, g) for g in range(len(self._k))], axis=1)
+
+    def _members(
+        self, h: Float64[np.ndarray, "n s"], recorded: Recorded, g: int
+    ) -> Bool[np.ndarray, " n"]:
+        wanted = self._candidates
+        low, high = self._elsewhere[int(wanted.labels[g])]
+        held = recorded.labels == wanted.labels[g]
+        held &= ((recorded.cut >= wanted.low[g]) & (recorded.cut <= wanted.high[g])).all(axis=1)
+        held &= ((h >= low) & (h <= high)).all(axis=1)
+        held &= (recorded.units * wanted.signs[g] >= 0).all(axis=1)
+        shown = recorded.cut[held] @ self._A[g].T + self._k[g]
+        held[held] = (shown >= self._settings.margin).all(axis=1)
+        return held
+
+    def region(self, g: int) -> tuple[Cell, RegionWitness]:
+        """The cell of a candidate and why it holds: each event shows one rival's margin."""
+        suffix, wanted = self._suffix, self._candidates
+        label, cut = int(wanted.labels[g]), self._sites.cut_slice
+        low, high = (ends.copy() for ends in self._elsewhere[label])
+        low[cut], high[cut] = wanted.low[g], wanted.high[g]
+        rivals = suffix.outputs - 1
+        rows = np.zeros((rivals, self._sites.size))
+        rows[:, cut] = self._A[g]
+        cell = Cell(
+            low,
+            high,
+            rows,
+            self._settings.margin - self._k[g],
+            np.full(rivals, np.inf),
+            wanted.signs[g, suffix.pattern_start :],
+            label,
+        )
+        slopes = np.tile(self._slopes[g], (1, rivals, 1))
+        no_split = np.zeros(0, dtype=np.int32)
+        return cell, RegionWitness(slopes, np.zeros_like(slopes), np.eye(rivals)[None], no_split)
+
+
+def _ranges_elsewhere(
+    h: Float64[np.ndarray, "n s"], sites: Sites, widen: float | None
+) -> tuple[Float64[np.ndarray, " s"], Float64[np.ndarray, " s"]]:
+    """Ranges of a class at the sites outside the cut; open if they are not monitored."""
+    low, high = np.full(sites.size, -np.inf), np.full(sites.size, np.inf)
+    if widen is not None:
+        further = widen * spread(h)
+        low, high = h.min(axis=0) - further, h.max(axis=0) + further
+        low[sites.cut_slice], high[sites.cut_slice] = -np.inf, np.inf
+    return low, high
+
+
+def _cover(holds: Bool[np.ndarray, "n g"], settings: RegionSettings) -> list[int]:
+    """Candidates in the order in which they add most, as ``RegionSettings.most`` counts it."""
+    left = holds.sum(axis=0) >= settings.fewest
+    worth = np.ones(len(holds))
+    members, chosen = holds.astype(np.float64), []
+    while len(chosen) < settings.most and left.any():
+        best = int(np.where(left, worth @ members, -1.0).argmax())
+        left[best] = False
+        worth[holds[:, best]] *= 0.5
+        chosen.append(best)
+    return chosen

@@ -7,7 +7,7 @@ older data; and every frozen proposal keeps its share of alpha, whatever becomes
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -39,6 +39,7 @@ class Frozen:
     """Counted once, on exactly so many later observations; None: at every look (a sequence)."""
 
 
+@runtime_checkable
 class RuleBook(Protocol):
     """A ledger, as the discovery loop sees it."""
 

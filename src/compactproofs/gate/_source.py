@@ -49,8 +49,8 @@ class Source:
     def of(
         cls,
         h: Float64[np.ndarray, "n s"],
-        outputs: Float64[np.ndarray, "n x"],
-        labels: Int[np.ndarray, " n"] | None = None,
+        outputs: Float64[np.ndarray, "m x"],
+        labels: Int[np.ndarray, " l"] | None = None,
     ) -> "Source":
         """The rows in their order. Raises SourceError if the numbers of rows differ."""
         labels = np.full(len(h), -1) if labels is None else labels

@@ -81,7 +81,7 @@ class Suffix:
         low = np.maximum(low, 0.0) if self.after_relu else low
         lows: list[np.ndarray] = []
         highs: list[np.ndarray] = []
-        empty = (low > high).any(axis=1)
+        empty = np.asarray((low > high).any(axis=1))
         for number, relu in enumerate(self.relus):
             if number:
                 W, b = self.layers[number - 1].W, self.layers[number - 1].b
@@ -99,13 +99,23 @@ class Suffix:
                 sign = signs[:, self.unit_slices[number]]
                 low = np.where(sign > 0, np.maximum(low, 0.0), low)
                 high = np.where(sign < 0, np.minimum(high, 0.0), high)
-            empty = empty | (low > high).any(axis=1)
+            empty = np.asarray(empty | (low > high).any(axis=1))
             high = np.maximum(low, high)
             lows.append(low)
             highs.append(high)
             if relu:
                 low, high = np.maximum(low, 0.0), np.maximum(high, 0.0)
         return Ranges(tuple(lows), tuple(highs), empty)
+
+    def gaps(self, ranges: Ranges) -> Float64[np.ndarray, "g u"]:
+        """How far apart the lines above and below each unit can be: ``-l u / (u - l)``, or 0."""
+        parts = [np.zeros((len(ranges.empty), 0))]
+        for number in self.unit_slices:
+            low, high = ranges.low[number], ranges.high[number]
+            undecided = (low < 0) & (high > 0)
+            width = np.where(undecided, high - low, 1.0)
+            parts.append(np.where(undecided, -low * high / width, 0.0))
+        return np.concatenate(parts, axis=1)
 
     def default_slopes(self, ranges: Ranges) -> Float64[np.ndarray, "g u"]:
         """1 where the range reaches further up than down, else 0."""
@@ -134,9 +144,7 @@ class Suffix:
         found = np.maximum(form.A, 0.0) @ low + np.minimum(form.A, 0.0) @ high
         return found[..., 0] + form.k
 
-    def _to_cut(
-        self, form: Form, number: int, ranges: Ranges, slopes: np.ndarray | None
-    ) -> Form:
+    def _to_cut(self, form: Form, number: int, ranges: Ranges, slopes: np.ndarray | None) -> Form:
         """The form of ``act(z)`` of a layer, taken back to the cut by lines below."""
         A, k = form
         while True:
@@ -151,8 +159,8 @@ class Suffix:
                 chord = np.where(undecided, high, 0.0) / np.where(undecided, high - low, 1.0)
                 negative = undecided & (A < 0)
                 k = k + (np.where(negative, A, 0.0) * (-chord * low)).sum(axis=2)
-                slope = np.where(undecided, np.where(negative, chord, below), np.where(on, 1.0, 0.0))
-                A = A * slope
+                crossing = np.where(negative, chord, below)
+                A = A * np.where(undecided, crossing, np.where(on, 1.0, 0.0))
             if number == 0:
                 return Form(A, k)
             number -= 1

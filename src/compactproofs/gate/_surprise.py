@@ -22,7 +22,7 @@ from .monitors._monitor import MonitorError, checked, fitted, spread
 _BINS: Final = 6
 _SHRINKAGE: Final = 0.1
 """Weight of the covariance within all classes in that of one class, which has few rows."""
-_FLOOR: Final = 1e-4
+_FLOOR: Final = 1e-5
 """Of the mean variance, added to every site's: no linear rule is presumed to be exact."""
 _MARGIN_WEIGHT: Final = 2.0
 """Of the margin's surprise beside a layer's; chosen on models that no figure is quoted for."""
@@ -201,7 +201,8 @@ class Tail:
             raise MonitorError(f"{len(clean)} clean scores, NaN among them or none: pass numbers")
         self._sorted = np.sort(clean)
         self._start = float(np.quantile(self._sorted, 1 - _TAIL, method="lower"))
-        beyond = self._sorted[self._sorted > self._start] - self._start
+        finite = self._sorted[np.isfinite(self._sorted)]
+        beyond = finite[finite > self._start] - self._start
         self._scale = float(beyond.mean()) if len(beyond) else 0.0
 
     def surprise(self, scores: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
@@ -246,10 +247,11 @@ class ExplainedSurprise:
     def score(self, h: Float64[np.ndarray, "n s"]) -> Float64[np.ndarray, " n"]:
         """The surprise, nats. Cost: n s^2."""
         margin = fitted(self._margin, self)
+        rungs = fitted(self._rungs or None, self)
         logits = checked(h)[:, self._logits]
         classes = logits.argmax(axis=1)
         total = _MARGIN_WEIGHT * margin.surprise(small_margin(logits))
-        for rung, layer in zip(self._rungs, self._layers, strict=True):
+        for rung, layer in zip(rungs, self._layers, strict=True):
             total = total + rung.surprise(h[:, layer], classes)
         return total
 

@@ -38,12 +38,12 @@ class Example:
 @final
 @dataclass(frozen=True)
 class SiteUse:
-    """In how many cells a site is attended, free or pruned."""
+    """In how many cells a site is attended or free, and in how many its unit is dead."""
 
     name: str
     attended: int
     free: int
-    pruned: int
+    dead: int
 
 
 @final
@@ -173,8 +173,10 @@ def _explanations(page: Page, view: GateView) -> None:
             curves(
                 "Ladder of explanations",
                 {
-                    "surprise left, nats": [(n, view.ladder[n].surprise) for n in steps],
-                    "rules, nats": [(n, view.ladder[n].bits * float(np.log(2))) for n in steps],
+                    "surprise left, nats": [(float(n), view.ladder[n].surprise) for n in steps],
+                    "rules, nats": [
+                        (float(n), view.ladder[n].bits * float(np.log(2))) for n in steps
+                    ],
                 },
                 "explanations accepted",
             )
@@ -233,9 +235,10 @@ def _sites(page: Page, view: GateView) -> None:
         return
     page.section("Sites")
     page.text(
-        "Attended: a cell confines the site to a range that its data suggest. Free: proved jointly "
-        "irrelevant, with all others that are free, within its wide range. Pruned: the unit is "
-        "proved dead, or always on, in the cell. No site of the cut is ignored."
+        "Of the cells that can admit. Attended: the cell excludes values that the site took in the "
+        "data. Free: it holds them all, jointly with every other site that is free in it, and the "
+        "property is proved on the whole cell. Dead: on the cell the unit's ReLU gives 0, so its "
+        "value does not matter as long as it is there. No site of the cut is ignored."
     )
     page.figure(
         named_bars(
@@ -250,8 +253,8 @@ def _sites(page: Page, view: GateView) -> None:
         ),
     )
     page.table(
-        ["site", "attended", "free", "pruned"],
-        [[site.name, site.attended, site.free, site.pruned] for site in view.sites],
+        ["site", "attended", "free", "dead"],
+        [[site.name, site.attended, site.free, site.dead] for site in view.sites],
     )
 
 

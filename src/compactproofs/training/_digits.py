@@ -83,7 +83,9 @@ class MlpSettings:
                     f"MlpSettings: {name}={getattr(self, name)}, but it must be at least {least}"
                 )
         if any(width < 1 for width in self.hidden):
-            raise TrainingError(f"MlpSettings: hidden={self.hidden}, but a layer has 1 unit or more")
+            raise TrainingError(
+                f"MlpSettings: hidden={self.hidden}, but every width must be 1 or more"
+            )
         for name, open_end in (("learning_rate", True), ("weight_decay", False)):
             value = getattr(self, name)
             if not (math.isfinite(value) and (value > 0 if open_end else value >= 0)):

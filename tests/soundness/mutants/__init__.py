@@ -29,8 +29,11 @@ from .crosscoder_d import CROSSCODER_D
 from .float32 import FLOAT32
 from .form import Mutant as Mutant
 from .foundations import FOUNDATIONS
+from .gate_admission import GATE_ADMISSION
 from .gate_classes import GATE_CLASSES
+from .gate_regions import GATE_REGIONS
 from .gate_statistics import GATE_STATISTICS
+from .gate_structure import GATE_STRUCTURE
 from .independence import INDEPENDENCE
 from .networks import NETWORKS
 from .shared_bounds import SHARED_BOUNDS
@@ -49,7 +52,10 @@ MUTANTS = (
     *CROSSCODER_B,
     *CROSSCODER_C,
     *CROSSCODER_D,
+    *GATE_ADMISSION,
     *GATE_CLASSES,
+    *GATE_REGIONS,
     *GATE_STATISTICS,
+    *GATE_STRUCTURE,
     *FOUNDATIONS,
 )

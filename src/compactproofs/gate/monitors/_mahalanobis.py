@@ -7,7 +7,7 @@ from jaxtyping import Float64, Int
 
 from ._monitor import checked, fitted, required, spread
 
-_FLOOR: Final = 1e-4
+_FLOOR: Final = 1e-5
 """Of the mean variance, added to every site's: constant sites leave the covariance singular."""
 
 

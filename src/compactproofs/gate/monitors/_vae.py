@@ -1,11 +1,14 @@
 """What a small variational autoencoder of the trusted rows does not reproduce."""
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from jaxtyping import Float64, Int
 
 from ._monitor import checked, fitted, required, spread
+
+_FARTHEST: Final = 1e6
+"""In standard deviations; with the clamp below it keeps float32 from overflowing."""
 
 
 class VariationalResidual:
@@ -62,10 +65,12 @@ class VariationalResidual:
     def _scaled(self, h: Float64[np.ndarray, "n s"]) -> Any:
         mean, sd = fitted(self._scale, self)
         torch = required("torch", "the VAE monitor")
-        return torch.as_tensor((h - mean) / sd, dtype=torch.float32)
+        scaled = np.clip((h - mean) / sd, -_FARTHEST, _FARTHEST)
+        return torch.as_tensor(scaled, dtype=torch.float32)
 
     def _loss(self, rows: Any, chance: bool) -> Any:
         mean, log_variance = self._encoder(rows).chunk(2, dim=1)
+        log_variance = log_variance.clamp(-10.0, 10.0)
         noise = (0.5 * log_variance).exp() * (mean.new_empty(mean.shape).normal_() if chance else 0)
         missed = ((self._decoder(mean + noise) - rows) ** 2).sum(1)
         divergence = (mean**2 + log_variance.exp() - 1 - log_variance).sum(1)

@@ -6,7 +6,7 @@ data that arrives later can make a rule of it. Its fitted numbers never enter th
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float64, Int
@@ -167,6 +167,7 @@ class State:
         return 0.5 * float(np.log2(max(len(self.codes), 2)))
 
 
+@runtime_checkable
 class Proposer(Protocol):
     """One kind of explanation."""
 

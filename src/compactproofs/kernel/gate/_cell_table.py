@@ -40,22 +40,22 @@ class CellTable:
     """Membership in all of a ledger's cells at once; see the top of this file."""
 
     def __init__(
-        self, network: ReluNetwork, sites: Sites, cells: Sequence[Cell], eps: float
+        self, network: ReluNetwork, sites: Sites, cells: Sequence[Cell], reach: float
     ) -> None:
         """Prepare the comparisons; raises MalformedError for a cell that does not fit.
 
-        eps: how far a site's value may be from the number given, finite and not negative.
+        reach: eps, how far a site's value may be from the number given, finite and not negative.
         Cost: reads every cell once.
         """
         check_arithmetic()
         sites.require_fit(network)
-        if not (isinstance(eps, float) and 0 <= eps < np.inf):
-            raise OptionError(f"eps = {eps!r}: pass a finite number that is not negative")
+        if not (isinstance(reach, float) and 0 <= reach < np.inf):
+            raise OptionError(f"eps = {reach!r}: pass a finite number that is not negative")
         for cell in cells:
             cell.require_fit(network, sites)
-        self._network, self._sites, self._eps = network, sites, eps
+        self._network, self._sites, self._reach = network, sites, reach
         self._cells = tuple(cells)
-        by = np.array([eps])
+        by = np.array([reach])
         shape = (len(cells), sites.size)
         low = _inner(np.array([c.low for c in cells]).reshape(shape), by, 1.0)
         self._high = _inner(np.array([c.high for c in cells]).reshape(shape), by, -1.0)
@@ -69,8 +69,8 @@ class CellTable:
         counts = np.array([len(cell.rows) for cell in cells], dtype=np.int64)
         self._row_counts, self._row_starts = counts, np.cumsum(counts) - counts
         ledger = Ledger()
-        reach = Ball.exact(np.abs(self._rows), ledger).sum(1) * Ball.exact(by, ledger)
-        shift = np.where(by == 0, 0.0, reach.upper())
+        moves = Ball.exact(np.abs(self._rows), ledger).sum(1) * Ball.exact(by, ledger)
+        shift = np.where(by == 0, 0.0, moves.upper())
         ends = np.array([[], []])
         ends = np.concatenate([ends, *([cell.row_low, cell.row_high] for cell in cells)], axis=1)
         self._row_low, self._row_high = _inner(ends[0], shift, 1.0), _inner(ends[1], shift, -1.0)
@@ -130,7 +130,7 @@ class CellTable:
                 words.append(
                     f"unit {self._unit(int(u))} not {wanted}: {below[u]:g} .. {above[u]:g}"
                 )
-        near = f", within eps = {self._eps:g}" if self._eps else ""
+        near = f", within eps = {self._reach:g}" if self._reach else ""
         return [f"{one}{near}" for one in words]
 
     def _points(self, h: Float64[np.ndarray, "n s"]) -> Float64[np.ndarray, "n s"]:
@@ -185,8 +185,8 @@ class CellTable:
 
         def of_block(some: slice) -> Ball:
             z, seen = Ball.exact(at_cut[some], Ledger()), []
-            if self._eps:
-                z = z.widened(np.array([self._eps]))
+            if self._reach:
+                z = z.widened(np.array([self._reach]))
             for number in range(first, layers[-1]):
                 if self._network.layers[number].relu and (
                     number > first or not self._sites.after_relu

@@ -93,7 +93,7 @@ def _guess(k: int, n: int, constant: float) -> float:
         rest = (n - k) * math.log(-math.expm1(log_p)) if k < n else 0.0
         return constant - k * log_p - rest
 
-    return _crossing(evidence, -690.0, math.log(k / n) if k < n else -1e-300)
+    return _crossing(evidence, -690.0, math.log(k / n) if k < n else -(2.0**-1000))
 
 
 def _crossing(falls: Callable[[float], float], low: float, high: float) -> float:

@@ -6,7 +6,7 @@ the answer (the one largest output, or none) is not their label.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Final, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64, Shaped
@@ -20,7 +20,16 @@ from ._relu_network import ReluNetwork
 from ._shards import Shard
 from ._sites import Sites
 
-Shards = Mapping[str, Shard]
+
+@runtime_checkable
+class Shards(Protocol):
+    """Where shards are found by name; a dict is such a place."""
+
+    def get(self, sha256: str, /) -> Shard | None:
+        """The shard of this SHA-256, if it is there."""
+        ...
+
+
 NO_ANSWER: Final = -1
 UNLABELLED: Final = -1
 

@@ -31,7 +31,8 @@ def _point(rows: list[list[int]], columns: int) -> dict[int, fmpq] | None:
     Phase one of the simplex method on ``sum x + a = 1``, ``row . x + t = 0``, minimising the
     artificial variable a. Columns: those of x, then one slack a row, then a. Of the variables
     that may leave, the one whose row of the basis' inverse, over its step, is first in
-    lexicographic order does: no basis comes twice, for the first row falls in that order.
+    lexicographic order does: no basis comes twice, for a's own row falls in that order. A basis
+    without a, or with a = 0, gives x; one where no column lowers a proves that a > 0 always.
     """
     size, artificial = len(rows) + 1, columns + len(rows)
     table = fmpz_mat(

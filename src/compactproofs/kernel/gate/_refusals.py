@@ -87,7 +87,7 @@ class Refusals:
         """Of the answer's cells the one with the fewest sites outside, then the least outside."""
         with np.errstate(invalid="ignore", over="ignore"):
             outside = np.maximum(np.maximum(self._low - h, h - self._high), 0.0)
+            far = np.nan_to_num(outside).sum(axis=1)
         failing = (~(outside <= 0)).sum(axis=1)
-        far = np.nan_to_num(outside).sum(axis=1)
         keys = (far, failing + self._lacking, self._labels != answer)
         return int(np.lexsort(keys)[0])

@@ -182,6 +182,11 @@ def load_relu_network(path: Path | str) -> ReluNetwork:
         if weight.ndim != 2:
             raise ModelError(f"{path}: '{number}.weight' has shape {weight.shape}, not [out, in]")
         bias = parts[number].get("bias", np.zeros(len(weight)))
+        if bias.shape != (len(weight),):
+            raise ModelError(
+                f"{path}: '{number}.bias' has shape {bias.shape}, but there are {len(weight)} rows "
+                "of weights"
+            )
         try:
             layers.append(ReluLayer(weight.T, bias, relu=number > 0))
         except ModelError as error:

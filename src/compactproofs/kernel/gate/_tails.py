@@ -180,12 +180,12 @@ def _guess(k: int, n: int, log_choose: arb, level: Fraction) -> float:
         odds = math.exp(at) / other
         for j in range(k, n):
             term *= (n - j) / (j + 1) * odds
-            total += term
-            if term < 1e-17 * total:
+            if total + term == total:
                 break
+            total += term
         value = float(log_choose.mid()) + k * at + (n - k) * math.log(other) + math.log(total)
         step = (value - target) * total / k
         at -= step
-        if abs(step) < 1e-13 * abs(at):
+        if abs(step) < 2.0**-44 * abs(at):
             break
     return at
