@@ -208,15 +208,22 @@ def main() -> None:
     kept = json.loads(chosen.results.read_text())["seeds"] if chosen.results.exists() else []
     done = {row["seed"]: row for row in kept}
     for seed in chosen.seeds:
-        if seed in done:
-            continue
-        done[seed] = measured(seed)
-        rows = [done[s] for s in sorted(done)]
-        text = json.dumps({"seeds": rows, "table": table(rows)}, indent=1)
-        chosen.results.parent.mkdir(parents=True, exist_ok=True)
-        chosen.results.write_text(text + "\n")
+        if seed not in done:
+            done[seed] = measured(seed)
+        written(chosen.results, [done[s] for s in sorted(done)])
     rows = [done[s] for s in chosen.seeds]
     printed(rows, table(rows))
+
+
+def written(results: Path, rows: list[dict[str, Any]]) -> None:
+    """One line a seed, one line a score."""
+    parts = {"seeds": rows, "table": table(rows)}
+    lines = [
+        f'"{part}": [\n' + ",\n".join(json.dumps(row) for row in found) + "\n]"
+        for part, found in parts.items()
+    ]
+    results.parent.mkdir(parents=True, exist_ok=True)
+    results.write_text("{\n" + ",\n".join(lines) + "\n}\n")
 
 
 if __name__ == "__main__":

@@ -60,6 +60,29 @@ def test_an_empty_gate_refuses_and_records_are_admitted(
     assert "40 of 40" in capsys.readouterr().out
 
 
+def test_what_is_retracted_or_closed_admits_nothing(
+    given: Given, said: Callable[[], Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert given.call("create") == 0
+    signed = ["--input", given.file("test"), "--signer", "us", "--json"]
+    capsys.readouterr()
+    assert given.call("record", *signed) == 0
+    entry = said()["entry"]
+    assert given.call("retract", "--entry", "f" * 64, "--reason", "x") == 2
+    assert given.call("retract", "--entry", entry, "--reason", "a mistake", "--json") == 0
+    assert said()["retracted"] == 1
+    admit = ["admit", "--input", given.file("test"), "--json"]
+    assert given.call(*admit) == 1 and said()["admitted"] == 0
+    assert given.call("record", *signed) == 0
+    capsys.readouterr()
+    assert given.call(*admit) == 0
+    capsys.readouterr()
+    assert given.call("close", "--reason", "the data have drifted") == 0
+    assert "closed: the data have drifted" in capsys.readouterr().out
+    assert given.call(*admit) == 1
+    assert "drifted" in said()["verdicts"][0]["reasons"][0]
+
+
 def test_explain_builds_a_gate_that_admits_on_proofs_and_measurements(
     built: Given, said: Callable[[], Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -117,6 +140,11 @@ def test_another_network_is_refused(
     assert run([*call, "--input", built.file("test")]) == 1
     shown = capsys.readouterr().out
     assert "0 of 40" in shown and "closed" in shown and "other weights" in shown
+    head = Path(built.gate, "ledger.jsonl").read_bytes()
+    record = ["gate", "record", built.gate, "--network", other.network, "--signer", "us"]
+    assert run([*record, "--input", built.file("test")]) == 2
+    assert "pass its own as --network" in capsys.readouterr().err
+    assert Path(built.gate, "ledger.jsonl").read_bytes() == head
 
 
 @pytest.mark.parametrize(

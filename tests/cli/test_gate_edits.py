@@ -1,4 +1,4 @@
-"""What may be edited, generalised and refuted: commands on a network whose logits are its inputs."""
+"""What may be edited, generalised and refuted, on a network whose logits are its inputs."""
 
 import json
 from collections.abc import Callable

@@ -255,7 +255,7 @@ def test_a_stored_rule_has_the_interval_of_later_data_and_all_proposals_are_char
 
 def test_a_rule_that_shortens_nothing_is_rolled_back():
     """A implies B and its contrapositive say the same: the second is true, and not kept."""
-    source, budget = _source(), Budget(mine=2000, shard=1000, rounds=12)
+    source, budget = _source(1), Budget(mine=2000, shard=1000, rounds=12)
     book = MemoryBook(ALPHA)
     found = explain(
         book, source, SIGNS, take_mine(source, budget), budget, proposers=[Constant(), Joint()]
@@ -388,7 +388,7 @@ def test_from_an_empty_ledger_to_explained_cells(tmp_path: Path):
     labels = (x.sum(axis=1) > 3.5).astype(np.int64)
     assert np.array_equal(outputs.argmax(axis=1), labels)
     source = Source.of(h, outputs, labels)
-    budget = Budget(mine=1000, shard=1000, rounds=3, draws=1000, order=3)
+    budget = Budget(mine=1000, shard=1000, rounds=2, proposals=6, draws=1000, order=3)
     with Gate.create(tmp_path / "gate", net, sites, alpha=ALPHA, rho="1/10") as gate:
         book = GateBook(gate)
         assert isinstance(book, RuleBook)

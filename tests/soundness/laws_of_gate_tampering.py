@@ -187,6 +187,8 @@ def _added_entries(honest: Written) -> Iterator[str]:
     lines = rechained(overdrawn, {}, [greedy._replace(born=3 * BATCH)])
     lines.append(gate.Line.after(lines[-1].id, retract(lines[-1].id, "too much")))
     yield from _closed("an overdrawing rule retracted", overdrawn.admission(lines=lines))
+    earned = [late._replace(alpha=-TWENTIETH, born=2 * BATCH)]
+    yield from _closed("alpha earned", honest.admission(lines=rechained(honest, {}, earned)))
     closed = rechained(honest, {}, [gate.ClosedEntry("drift")])
     closed.append(gate.Line.after(closed[-1].id, retract(closed[-1].id, "")))
     yield from _closed("a closing retracted", honest.admission(lines=closed))
@@ -256,6 +258,13 @@ def _fallen(kernel: ModuleType) -> Iterator[str]:
         found = admitting(admission)
         if admission.closed is not None or found != {names[name] for name in left}:
             yield f"without {taken} {len(found)} cells admit, not {left}: {admission.closed}"
+    twice = (*base().steps, ("data", 2), ("count", "mass2"), ("retract", "count mass2"))
+    admission = Written(kernel, replace(base(), steps=twice)).admission()
+    if admission.closed or admitting(admission) != {names["both"], names["box1"]}:
+        yield f"a look outlives the look before it: {admission.closed}"
+    other = ("family", "other", (("box2",),), TWENTIETH, 2 * BATCH)
+    steps = (*base().steps[:-8], other, *base().steps[-8:], ("calibrate", "other"))
+    yield from _closed("two families", Written(kernel, replace(base(), steps=steps)).admission())
     early = list(base().steps)
     early.insert(early.index(("data", 1)), ("retract", "mass"))
     found = admitting(Written(kernel, replace(base(), steps=tuple(early))).admission())

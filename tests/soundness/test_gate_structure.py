@@ -36,8 +36,8 @@ from compactproofs.kernel.gate import (
     unit_facts,
 )
 
+from . import laws_of_gate_paths, laws_of_gate_structure
 from .laws_of_gate_single_site import of_single_sites
-from .laws_of_gate_structure import LAWS
 
 NOTHING = np.zeros(0)
 
@@ -65,7 +65,9 @@ def test_intervals_of_single_sites_are_exact(plain: ModuleType) -> None:
     assert list(of_single_sites(plain)) == []
 
 
-@pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
+@pytest.mark.parametrize(
+    "law", (*laws_of_gate_structure.LAWS, *laws_of_gate_paths.LAWS), ids=lambda law: law.__name__
+)
 def test_facts_about_structure_are_true(law: Any, plain: ModuleType) -> None:
     assert list(law(plain)) == []
 

@@ -11,6 +11,7 @@ from . import (
     laws_of_gate_cells,
     laws_of_gate_classes,
     laws_of_gate_credal,
+    laws_of_gate_paths,
     laws_of_gate_regions,
     laws_of_gate_single_site,
     laws_of_gate_statistics,
@@ -39,6 +40,7 @@ WEAK_SPOTS = (
     | laws_of_gate_cells.WEAK_SPOTS
     | laws_of_gate_classes.WEAK_SPOTS
     | laws_of_gate_credal.WEAK_SPOTS
+    | laws_of_gate_paths.WEAK_SPOTS
     | laws_of_gate_regions.WEAK_SPOTS
     | laws_of_gate_single_site.WEAK_SPOTS
     | laws_of_gate_statistics.WEAK_SPOTS

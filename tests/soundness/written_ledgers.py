@@ -116,9 +116,8 @@ class Written:
         else:
             interval = clopper_pearson(k, n, alpha)
         low, high = interval.low * wider[0], min(Fraction(1), interval.high + wider[1])
-        self.ids[f"count {key}"] = self.add(
-            self.gate.CountEntry(self.ids[key], stop, k, n, low, high)
-        )
+        name = f"count {key}" if len(self.looks[key]) == 1 else f"later count {key}"
+        self.ids[name] = self.add(self.gate.CountEntry(self.ids[key], stop, k, n, low, high))
 
     def _family(
         self, key: str, groups: tuple[tuple[str, ...], ...], alpha: Fraction, take: int

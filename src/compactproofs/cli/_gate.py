@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import typer
@@ -19,6 +19,9 @@ from ..kernel import (
 )
 from ..kernel.gate import ReluNetwork, SiteGroup, Sites, last_block, load_relu_network
 from ..models import resolve_model
+
+if TYPE_CHECKING:
+    from ..gate import Gate
 
 group = typer.Typer(
     help="A gate: admit the inputs that are explained, and refuse all others.",
@@ -110,6 +113,20 @@ def load_subject(network: str) -> Subject:
         return Subject(load_relu_network(network), None)
     net = load_transformer(resolve_model(network))
     return Subject(last_block(net), net)
+
+
+def open_to_write(directory: Path, network: ReluNetwork) -> "Gate":
+    """The gate, for adding to it; refuses another network than its own."""
+    from ..gate import Gate
+
+    gate = Gate.open(directory, network, write=True)
+    if gate.opened.model != network.sha256:
+        gate.ledger.release()
+        raise OptionError(
+            f"{directory} is about the network {gate.opened.model[:12]}, this is "
+            f"{network.sha256[:12]}: pass its own as --network"
+        )
+    return gate
 
 
 def sites_of(network: ReluNetwork, cut: str, others: str) -> Sites:

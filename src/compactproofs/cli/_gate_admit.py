@@ -18,8 +18,8 @@ def admit(
     json: Annotated[bool, _output.Json] = False,
 ) -> None:
     """Judge inputs: exit 0 if all are admitted, 1 if one is refused."""
+    from ..gate import Gate
     from ..gate._as_json import verdict_json
-    from ..gate._gate import Gate
     from ..kernel.gate import answers as answers_of
 
     subject = load_subject(network)
@@ -74,8 +74,8 @@ def status(
     json: Annotated[bool, _output.Json] = False,
 ) -> None:
     """Verify the whole ledger, and say what it holds."""
+    from ..gate import Gate
     from ..gate._as_json import status_json
-    from ..gate._gate import Gate
 
     gate = Gate.open(directory, load_subject(network).network)
     found, opened = gate.status(), gate.opened

@@ -1,4 +1,4 @@
-"""``compactproofs gate create`` and ``record``: an empty gate, and inputs that a person signs."""
+"""``compactproofs gate create``, ``record``, ``retract`` and ``close``: what a person decides."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,7 +7,7 @@ import typer
 
 from ..kernel import OptionError
 from . import _output
-from ._gate import GateDirectory, Input, OfNetwork, fraction, load_subject, sites_of
+from ._gate import GateDirectory, Input, OfNetwork, fraction, load_subject, open_to_write, sites_of
 
 
 def create(
@@ -40,7 +40,7 @@ def create(
     json: Annotated[bool, _output.Json] = False,
 ) -> None:
     """Make a gate that knows nothing and admits nothing."""
-    from ..gate._gate import Gate
+    from ..gate import Gate
 
     subject = load_subject(network)
     if rho is None and delta is None:
@@ -97,17 +97,49 @@ def record(
 
     Labels are those of the file, or else the network's answers.
     """
-    from ..gate._gate import Gate
-
     subject = load_subject(network)
     x = subject.inputs(input)
     labels = subject.labels(input, len(x))
     rows = list(dict.fromkeys(row or range(len(x))))
     if any(not 0 <= number < len(x) for number in rows):
         raise OptionError(f"--row {max(rows, key=abs)}: the file has inputs 0 to {len(x) - 1}")
-    with Gate.open(directory, subject.network, write=True) as gate:
+    with open_to_write(directory, subject.network) as gate:
         entry = gate.record(x[rows], None if labels is None else labels[rows], signer=signer)
     if json:
         _output.print_json({"entry": entry, "records": len(rows), "signer": signer})
     else:
         _output.print_lines({"recorded": f"{len(rows)} inputs, signed by {signer}", "entry": entry})
+
+
+def retract(
+    directory: Annotated[Path, GateDirectory],
+    network: Annotated[str, OfNetwork],
+    entry: Annotated[str, typer.Option(help="The entry, or the cell, to take back.")],
+    reason: Annotated[str, typer.Option(help="Why; it stays in the ledger.")],
+    json: Annotated[bool, _output.Json] = False,
+) -> None:
+    """Take an entry back, with all that rests on it; nothing is admitted by it any more."""
+    with open_to_write(directory, load_subject(network).network) as gate:
+        alive = sum(gate.history.alive)
+        gate.retract(entry, reason)
+        # The retraction itself is one entry more.
+        fallen = alive + 1 - sum(gate.history.alive)
+    if json:
+        _output.print_json({"entry": entry, "retracted": fallen})
+    else:
+        print(f"retracted: {fallen} entries")
+
+
+def close(
+    directory: Annotated[Path, GateDirectory],
+    network: Annotated[str, OfNetwork],
+    reason: Annotated[str, typer.Option(help="Why; every refusal will say it.")],
+    json: Annotated[bool, _output.Json] = False,
+) -> None:
+    """Close a gate for good: it admits nothing any more."""
+    with open_to_write(directory, load_subject(network).network) as gate:
+        entry = gate.close(reason)
+    if json:
+        _output.print_json({"entry": entry, "closed": reason})
+    else:
+        print(f"closed: {_output.printable(reason)}")

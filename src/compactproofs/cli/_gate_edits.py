@@ -15,7 +15,7 @@ from . import _output
 from ._gate import GateDirectory, Labelled, OfNetwork, fraction, load_subject, row_of, site_number
 
 if TYPE_CHECKING:
-    from ..gate._gate import Gate
+    from ..gate import Gate
 
 OfInput = typer.Option("--input", help="A .safetensors file with x [n, d]; or give --record.")
 OfRecord = typer.Option("--record", help="The entry of a record, instead of --input.")
@@ -133,7 +133,7 @@ def generalise_command(
 
     The range is that of --mine; --fresh says how often it is left. Nothing is stored.
     """
-    from ..gate._gate import Gate
+    from ..gate import Gate
     from ..gate._generalise import generalise
 
     subject = load_subject(network)
@@ -187,8 +187,8 @@ def _point(
     row: int,
     label: int | None,
 ) -> _Point:
+    from ..gate import Gate
     from ..gate._edits import recorded
-    from ..gate._gate import Gate
 
     if (given is None) == (record is None):
         raise OptionError("give either --input or --record: an edit is of one known input")

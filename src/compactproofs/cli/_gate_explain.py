@@ -7,7 +7,7 @@ import typer
 
 from ..kernel import OptionError
 from . import _output
-from ._gate import GateDirectory, Labelled, OfNetwork, load_subject
+from ._gate import GateDirectory, Labelled, OfNetwork, load_subject, open_to_write
 
 
 def explain(
@@ -32,9 +32,8 @@ def explain(
     --fresh must be drawn like what the gate will judge; neither the network nor anybody may have
     looked at it, and it counts once.
     """
-    from ..gate._building import BuildSettings, build
+    from ..gate._building import BuildSettings, build_gate
     from ..gate._building import Labelled as Data
-    from ..gate._gate import Gate
 
     try:
         wanted = tuple(float(margin) for margin in margins.split(","))
@@ -45,9 +44,9 @@ def explain(
     )
     subject = load_subject(network)
     mined, counted = Data(*subject.labelled(mine)), Data(*subject.labelled(fresh))
-    with Gate.open(directory, subject.network, write=True) as gate:
+    with open_to_write(directory, subject.network) as gate:
         with _output.progress("searching cells") as tick:
-            built = build(gate, mined, counted, settings, tick)
+            built = build_gate(gate, mined, counted, settings, tick)
         found = gate.status()
         admitted = int(gate.admission.admitted(*gate.activations(counted.inputs)).sum())
     if json:

@@ -27,7 +27,7 @@ def refute(
 
     Exit 0 if nothing is found, 1 if something is refuted. Finding nothing proves nothing.
     """
-    from ..gate._gate import Gate
+    from ..gate import Gate
     from ..gate._refute import RefuteSettings
     from ..gate._refute import refute as attack
 

@@ -18,7 +18,7 @@ from . import _output
 from ._gate import GateDirectory, Input, OfNetwork, load_subject
 
 if TYPE_CHECKING:
-    from ..gate._gate import Gate
+    from ..gate import Gate
 
 _ALPHAS = (Fraction(1, 20), Fraction(1, 1000), Fraction(1, 10**6), Fraction(1, 10**12))
 _DATA_POINTS = 5
@@ -37,7 +37,7 @@ def report(
     json: Annotated[bool, _output.Json] = False,
 ) -> None:
     """Write a page: what is admitted of --input, on which warrants, and what is unexplained."""
-    from ..gate._gate import Gate
+    from ..gate import Gate
 
     _proving.check_destination(out, force=force)
     subject = load_subject(network)

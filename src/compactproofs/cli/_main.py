@@ -23,7 +23,7 @@ from ._crosscoder_view import view
 from ._frontier import frontier
 from ._gate import group as gate_group
 from ._gate_admit import admit, status
-from ._gate_build import create, record
+from ._gate_build import close, create, record, retract
 from ._gate_edits import check_edit_command, generalise_command, safe_interval_command
 from ._gate_explain import explain
 from ._gate_refute import refute
@@ -53,7 +53,7 @@ crosscoder_group.command("train")(train_crosscoder)
 crosscoder_group.command("prove")(prove_with_crosscoder)
 crosscoder_group.command("import")(import_command)
 app.add_typer(crosscoder_group, name="crosscoder")
-for command in (create, record, explain, admit, refute, status, serve, tokens):
+for command in (create, record, explain, admit, refute, status, retract, close, serve, tokens):
     gate_group.command()(command)
 gate_group.command("safe-interval")(safe_interval_command)
 gate_group.command("check-edit")(check_edit_command)

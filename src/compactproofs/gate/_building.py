@@ -85,7 +85,7 @@ class Labelled(NamedTuple):
     labels: Int64[np.ndarray, " n"]
 
 
-def build(
+def build_gate(
     gate: Gate,
     mined: Labelled,
     fresh: Labelled,
@@ -99,13 +99,17 @@ def build(
     search for each margin, and a replay of every certificate.
     """
     settings = settings or BuildSettings()
+    if gate.closed is not None:
+        raise BuildError(f"the gate is closed: {gate.closed}")
+    left = gate.opened.alpha - gate.history.spent
+    if left <= 0:
+        raise BuildError("alpha is spent, so nothing can be measured: create another gate")
     seen, new = gate.activations(mined.inputs), gate.activations(fresh.inputs)
     if len(new.h) < max(settings.rounds, 1):
         raise BuildError(f"{len(new.h)} fresh data for {settings.rounds} rounds: give more")
     _require_new(gate, new.h)
     groups = _groups(gate, seen, mined.labels, settings, tick)
     names = list(dict.fromkeys(name for group in groups for name in group))
-    left = gate.opened.alpha - gate.history.spent
     rules = left * _DISCOVERY if settings.rounds else Fraction(0)
     family = _freeze(gate, groups, names, len(new.h), left - rules)
     accepted = 0

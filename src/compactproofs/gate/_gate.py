@@ -17,6 +17,7 @@ from ..kernel import UserError
 from ..kernel.gate import (
     BAD,
     Admission,
+    CalibrationEntry,
     Cell,
     CellEntry,
     Certified,
@@ -185,7 +186,7 @@ class Gate:
         return self.extend([(entry, arrays)])[0]
 
     def extend(self, items: Iterable[Item]) -> list[str]:
-        """Add entries with their arrays, all or none; their ids.
+        """Add entries with their arrays; their ids. On disk when it returns.
 
         ``shard_name(arrays)`` is what an entry calls its arrays. An entry out of order (an unknown
         reference, a false birth) is refused with UserError. One that turns out not to hold (a
@@ -200,9 +201,12 @@ class Gate:
             except UnusableError as error:
                 raise UserError(f"nothing was added: {error}") from None
 
-        self._history = self._admission = None
-        added = self.ledger.append(items, check)
-        self._history = history
+        try:
+            added = self.ledger.append(items, check)
+        except BaseException:
+            self._history = self._counted = None  # they may know lines that were not written
+            raise
+        self._admission = None
         if any(isinstance(line.entry, CellEntry | RetractEntry) for line in added):
             self._counted = None
         return [line.id for line in added]
@@ -336,28 +340,26 @@ class Gate:
     def calibrate(self, family: str) -> int:
         """Calibrate a family on its data, and store it; how many groups meet delta.
 
-        Raises UserError if data are missing or retracted, and in a gate without delta.
+        An earlier calibration is retracted: two families together may exceed delta. Raises
+        UserError if data are missing or retracted, and in a gate without delta.
         """
         if self.opened.delta is None:
             raise UserError("this gate has no delta to meet: create one with delta")
         entry = self._counting.calibrate(family, self.opened.delta)
+        for number, _ in list(self.history.living(CalibrationEntry)):
+            self.retract(self.history.lines[number].id, "another family takes its place")
         self.append(entry)
         return entry.chosen
 
     def add_calibration(
-        self,
-        groups: Iterable[Iterable[str]],
-        inputs: Inputs,
-        labels: Labels,
-        *,
-        alpha: Exact | None = None,
+        self, groups: Iterable[Iterable[str]], inputs: Inputs, labels: Labels
     ) -> int:
         """Freeze a family, observe the calibration split, calibrate: how many groups meet delta.
 
         Nobody may have looked at the split before.
         """
         data = self.activations(inputs)
-        family = self.add_family(groups, len(data.h), alpha=alpha)
+        family = self.add_family(groups, len(data.h))
         self.observe(data, labels)
         return self.calibrate(family)
 
@@ -382,10 +384,8 @@ class Gate:
 
     def _share(self, alpha: Exact | None) -> Fraction:
         total, spent = self.opened.alpha, self.history.spent
-        if alpha is None:
-            share = AlphaAccount(total).amount(self.history.proposals + 1)
-        else:
-            share = exact(alpha, "alpha")
+        schedule = AlphaAccount(total).amount(self.history.proposals + 1)
+        share = schedule if alpha is None else exact(alpha, "alpha")
         if not 0 < share or spent + share > total:
             raise UserError(
                 f"alpha = {float(share):.3g}, but {float(spent):.3g} of {float(total):.3g} is "

@@ -99,17 +99,18 @@ class Ledger:
     @classmethod
     def create(cls, path: Path | str, opened: Opened) -> "Ledger":
         """Make the directory with its first entry, open for writing; it must not hold a gate."""
-        path = Path(path)
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise UserError(f"{path} exists and is not an empty directory: give a new path")
+        path, lock = Path(path), None
         line = Line.after(START, opened)
         try:
+            if path.exists() and (not path.is_dir() or any(path.iterdir())):
+                raise UserError(f"{path} exists and is not an empty directory: give a new path")
             (path / "shards").mkdir(parents=True)
             lock = _take_lock(path)
             _write_whole(path / "ledger.jsonl", line.to_json())
             about = {"format": _FORMAT, "opened": line.id}
             _write_whole(path / "gate.json", canonical_json(about).encode() + b"\n")
         except OSError as error:
+            _release(lock)
             raise UserError(f"{path}: no gate can be made there ({error.strerror})") from None
         return cls(path, lock)
 
@@ -140,8 +141,9 @@ class Ledger:
         items: Iterable[tuple[Entry, Arrays | None]],
         check: Callable[[list[Line]], None] | None = None,
     ) -> list[Line]:
-        """Add entries with the arrays that they name: all of them durably, or none.
+        """Add entries with the arrays that they name, flushed to disk when it returns.
 
+        What it raises, it raises before the first is written; a crash may leave the first ones.
         An entry's ``shard`` must be ``shard_name`` of its arrays. check: called with the lines
         before they are written; what it raises stops that. Raises UserError if the ledger is open
         for reading. Cost: one flush to disk, and one for each new shard.
@@ -155,8 +157,10 @@ class Ledger:
                 raise UserError(f"the arrays of {type(entry).__name__} are not those that it names")
             if arrays is None and named is not None and self.shards.get(named) is None:
                 raise UserError(f"{type(entry).__name__} names arrays that were never stored")
-            # What cannot be read back must not be written.
-            added.append(Line.from_json(Line.after(prev, entry).to_json()))
+            try:  # what cannot be read back must not be written
+                added.append(Line.from_json(Line.after(prev, entry).to_json()))
+            except DamagedError as error:
+                raise UserError(f"nothing was added: {error}") from None
             prev = added[-1].id
         if check is not None:
             check(added)

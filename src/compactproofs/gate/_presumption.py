@@ -235,7 +235,7 @@ def _matched(
 ) -> Float64[np.ndarray, " r"]:
     """The lambdas at which the mean of P(then | input) over ``given`` is ``target``; Newton.
 
-    Maximum entropy up to the sampling noise of the targets and a thousandth: each lambda has a
+    Maximum entropy up to the sampling noise of the targets and a little more: each lambda has a
     ridge of that size, so that targets that contradict each other a little, or say 0 or 1, give
     moderate lambdas. The dual is convex, and every step lowers it.
     """

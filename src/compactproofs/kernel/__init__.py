@@ -58,11 +58,11 @@ from ._transformer import Transformer as Transformer
 from ._version import __version__ as __version__
 from ._witness import Witness as Witness
 from ._witness import witness_from as witness_from
+from .gate._cell import Cell as Cell
+from .gate._cell_table import CellTable as CellTable
 from .gate._class_cells import ClassGate as ClassGate
 from .gate._class_cells import class_gate as class_gate
 from .gate._class_cells import cubic_gate as cubic_gate
-from .gate._cell import Cell as Cell
-from .gate._cell_table import CellTable as CellTable
 from .gate._regions import Certified as Certified
 from .gate._regions import RegionWitness as RegionWitness
 from .gate._regions import certify_region as certify_region

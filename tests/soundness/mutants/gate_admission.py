@@ -33,8 +33,8 @@ GATE_ADMISSION = [
         ),
         (
             "eps_act forgotten",
-            "eps = float(history.opened.eps_act)",
-            "eps = 0.0 * float(history.opened.eps_act)",
+            "within = float(history.opened.eps_act)",
+            "within = 0.0 * float(history.opened.eps_act)",
         ),
         (
             "the model's answer is not looked at",
@@ -117,6 +117,7 @@ GATE_ADMISSION = [
             "yield from (batch.number for batch in self.span(proposal.born, stop))",
             "yield from (batch.number for batch in self.span(stop, stop))",
         ),
+        ("alpha is earned", "require_sense(line.entry)", "line.entry"),
         ("gaps in the stream", "if start != self.length:", "if start < self.length:"),
     ),
     *edits_of(
@@ -185,7 +186,7 @@ GATE_ADMISSION = [
             "entry.chosen > len(bad)",
         ),
         ("one group more", "delta, family.alpha) + 1", "delta, family.alpha) + 2"),
-        ("a family as often as it suits", "or entry.family in done or", "or"),
+        ("families as many as it suits", "or calibrated is not None or", "or"),
         (
             "all groups calibrated",
             "for group in family.groups[: entry.chosen]:",

@@ -210,11 +210,6 @@ _STRUCTURE = [
             "line = Ball.exact(-A, ledger)",
         ),
         ("the skip connection is left out", "        before = network.skip\n", "        pass\n"),
-        (
-            "a cut behind a ReLU meets it again",
-            "own = first.relu and not sites.after_relu",
-            "own = first.relu",
-        ),
         ("the residual is free", "@ A - loss + exact", "@ A + exact"),
         ("the residual helps", "@ A - loss + exact", "@ A + loss + exact"),
         (

@@ -20,19 +20,23 @@ class CommonCause:
     def propose(self, state: State, pattern: Pattern) -> list[Proposal]:
         """Tables given the class for two variables of the pattern, and for all of their groups.
 
-        Price: a number for each class and value but the last. What is measured is the joint share
-        of the two events, which the tables predict.
+        The groups are those of the pair of which the tables say most. Price: a number for each
+        class and value but the last. What is measured is the joint share of the two events, which
+        the tables predict.
         """
         places = [place for place in state.places(pattern) or () if place[0] != 0]
+        pairs = list(combinations(places, 2))
+        if not pairs:
+            return []
+        telling = max(pairs, key=lambda pair: _told(state, pair))
+        groups = {state.variables[v].group for v, _ in telling}
+        several = [v for v, u in enumerate(state.variables) if u.group in groups]
+        wanted = [(pair, [v for v, _ in pair]) for pair in pairs] + [(telling, several)]
         found = []
-        for pair in combinations(places, 2):
-            own = [v for v, _ in pair]
-            groups = {state.variables[v].group for v in own}
-            several = [v for v, u in enumerate(state.variables) if u.group in groups]
-            for touched in (own, several):
-                new = [v for v in touched if v not in state.model.bases]
-                if new and all(v in new or self._given(state, v) for v in own):
-                    found.append(self._proposal(state, pair, new))
+        for pair, touched in wanted:
+            new = [v for v in touched if v not in state.model.bases]
+            if new and all(v in new or self._given(state, v) for v, _ in pair):
+                found.append(self._proposal(state, pair, new))
         return found
 
     def _proposal(self, state: State, pair: Pair, new: list[int]) -> Proposal:
@@ -56,6 +60,12 @@ class CommonCause:
     @staticmethod
     def _given(state: State, v: int) -> bool:
         return isinstance(state.model.bases.get(v), ClassTable)
+
+
+def _told(state: State, pair: Pair) -> float:
+    """How far the tables' P(second | first) is from what is presumed, in its own noise."""
+    low, high, value = predicted(state, pair)
+    return abs(value - state.presumed(pair)) / max(high - low, 1e-9)
 
 
 def class_table(state: State, v: int) -> Float64[np.ndarray, "c j"]:

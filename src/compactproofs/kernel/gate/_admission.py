@@ -259,7 +259,7 @@ def _use(
     known: Mapping[str, Certified],
 ) -> _Usable:
     obligations = verify(network, sites, history, shards, known)
-    eps = float(history.opened.eps_act)
+    within = float(history.opened.eps_act)
     try:
         conditions = Conditions(history.opened, obligations)
         standing = {cell: conditions.of(cell) for cell in obligations.cells}
@@ -273,8 +273,8 @@ def _use(
             eligible,
             np.array([obligations.cells[cell].label for cell in eligible], dtype=np.int64),
             tuple((place[c], [place[p] for p in own]) for c, own in parts.items() if own != (c,)),
-            CellTable(network, sites, [obligations.cells[name] for name in place], eps),
-            Refusals(network, sites, obligations, standing, eps),
+            CellTable(network, sites, [obligations.cells[name] for name in place], within),
+            Refusals(network, sites, obligations, standing, within),
         )
     except UserError as error:
         raise UnusableError(str(error)) from None

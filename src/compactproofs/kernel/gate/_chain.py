@@ -31,6 +31,7 @@ from ._entries import (
     canonical_json,
     entry_from_json,
     entry_to_json,
+    require_sense,
 )
 
 _Entry = TypeVar("_Entry")
@@ -102,6 +103,7 @@ class History:
         self._dependents: Final[list[list[int]]] = []
         self._numbers: Final[dict[str, int]] = {}
         self._cells: Final[dict[str, int]] = {}
+        self._looks: Final[dict[str, list[int]]] = {}
         self._streamed: Final[set[str]] = set()
         for line in lines:
             self.add(line)
@@ -118,6 +120,10 @@ class History:
             raise UnusableError(
                 f"{self.name(number)}: a ledger says what it is about in its first entry, and once"
             )
+        try:
+            require_sense(line.entry)
+        except DamagedError as error:
+            raise UnusableError(f"{self.name(number)}: {error}") from None
         self._add(number, line)
 
     @property
@@ -194,6 +200,8 @@ class History:
                         f"{self.name(number)} says that it was born at stream index {born}, but "
                         f"{self.length} data had arrived"
                     )
+            case CountEntry(rule=reference):
+                self._looks.setdefault(reference, []).append(number)
             case StreamEntry(shard=shard, start=start, rows=rows):
                 if start != self.length:
                     raise UnusableError(
@@ -224,6 +232,8 @@ class History:
                 cells = tuple(cell for group in groups for cell in group)
             case CountEntry(rule=rule):
                 references = (rule,)
+                # The interval of a look is cut by those of the looks before it.
+                yield from (look for look in self._looks.get(rule, ()) if self.alive[look])
             case CalibrationEntry(family=family):
                 references = (family,)
             case NoteEntry():

@@ -225,7 +225,7 @@ def entry_from_json(body: object) -> Entry:
     if set(body) != {"type", *kind._fields}:
         raise DamagedError(f"an entry of type {body['type']} has the fields {sorted(body)}")
     entry = kind(**{name: _typed(name, body[name], kind) for name in kind._fields})
-    _require_sense(entry)
+    require_sense(entry)
     return entry
 
 
@@ -304,8 +304,8 @@ def _typed(name: str, value: Any, kind: type[Any]) -> Any:
 _HINTS: Final = {kind: get_type_hints(kind) for kind in ENTRIES.values()}
 
 
-def _require_sense(entry: Entry) -> None:
-    """Refuse numbers out of range."""
+def require_sense(entry: Entry) -> None:
+    """Refuse numbers out of range; raises DamagedError."""
     match entry:
         case Opened():
             if entry.format != _FORMAT:

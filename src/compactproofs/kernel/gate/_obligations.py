@@ -203,17 +203,17 @@ def _measurements(history: History, evidence: Evidence) -> Iterator[Measurement]
 
 
 def _calibrated(history: History, evidence: Evidence) -> dict[str, str]:
-    calibrated: dict[str, str] = {}
-    done: set[str] = set()
+    """The cells of the chosen groups of the one calibrated family."""
+    calibrated: dict[str, str] | None = None
     delta = history.opened.delta
     for number, entry in history.living(CalibrationEntry):
         family = history.proposal(number)
-        if not isinstance(family, FamilyEntry) or entry.family in done or delta is None:
+        if not isinstance(family, FamilyEntry) or calibrated is not None or delta is None:
             raise UnusableError(
-                f"{history.name(number)} calibrates no family, one a second time, or without a "
-                "delta to meet"
+                f"{history.name(number)} calibrates no family, a second one, or without a delta to "
+                "meet; two families together may be bad more often: retract one"
             )
-        done.add(entry.family)
+        calibrated = {}
         bad = evidence.bad_in_any(family.groups, family.born, family.born + family.take)
         with history.naming(number):
             chosen = fixed_sequence(bad, family.take, delta, family.alpha) + 1
@@ -224,8 +224,8 @@ def _calibrated(history: History, evidence: Evidence) -> dict[str, str]:
             )
         for group in family.groups[: entry.chosen]:
             for cell in group:
-                calibrated.setdefault(cell, history.lines[number].id)
-    return calibrated
+                calibrated[cell] = history.lines[number].id
+    return calibrated or {}
 
 
 def _records(

@@ -28,18 +28,18 @@ class Refusals:
         sites: Sites,
         obligations: Obligations,
         standing: Mapping[str, Standing],
-        eps: float,
+        within: float,
     ) -> None:
         """Prepare for the cells with a certificate; for all of them, if there is no such cell."""
-        self._network, self._sites, self._eps = network, sites, eps
+        self._network, self._sites, self._within = network, sites, within
         self._obligations, self._standing = obligations, standing
         certified = [cell for cell in obligations.cells if cell in obligations.certificates]
         self._names = certified or list(obligations.cells)
         self._cells = [obligations.cells[name] for name in self._names]
         self._table: CellTable | None = None
         if self._cells:
-            self._low = np.stack([cell.low for cell in self._cells]) + eps
-            self._high = np.stack([cell.high for cell in self._cells]) - eps
+            self._low = np.stack([cell.low for cell in self._cells]) + within
+            self._high = np.stack([cell.high for cell in self._cells]) - within
             self._labels = np.array([cell.label for cell in self._cells])
             self._lacking = np.array([len(standing[name].reasons) for name in self._names])
 
@@ -51,7 +51,7 @@ class Refusals:
         number = self._nearest(h, answer)
         name, label = self._names[number], self._cells[number].label
         if self._table is None:
-            self._table = CellTable(self._network, self._sites, self._cells, self._eps)
+            self._table = CellTable(self._network, self._sites, self._cells, self._within)
         words = self._table.failing(h, number)
         reasons = [f"(1) {one}" for one in words[:_MOST_WORDS]]
         if len(words) > _MOST_WORDS:
