@@ -21,7 +21,7 @@ from compactproofs.kernel.gate import (
 )
 
 SITES = Sites((SiteGroup("pre1", "pre", 4),), "pre1", 1)
-FAST = BuildSettings(margins=(0.5, 0.1), cells=4, clusters=(1, 2), widen=(1.0,))
+FAST = BuildSettings(margins=(0.5, 0.1), cells=4, clusters=(1, 2), widen=(1.0,), rounds=0)
 
 
 def network() -> ReluNetwork:

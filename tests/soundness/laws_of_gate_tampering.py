@@ -187,8 +187,9 @@ def _added_entries(honest: Written) -> Iterator[str]:
     lines = rechained(overdrawn, {}, [greedy._replace(born=3 * BATCH)])
     lines.append(gate.Line.after(lines[-1].id, retract(lines[-1].id, "too much")))
     yield from _closed("an overdrawing rule retracted", overdrawn.admission(lines=lines))
-    earned = [late._replace(alpha=-TWENTIETH, born=2 * BATCH)]
-    yield from _closed("alpha earned", honest.admission(lines=rechained(honest, {}, earned)))
+    earned = rechained(honest, {}, [late._replace(alpha=-TWENTIETH, born=2 * BATCH)])
+    earned.append(gate.Line.after(earned[-1].id, retract(earned[-1].id, "")))
+    yield from _closed("alpha earned", honest.admission(lines=earned))
     closed = rechained(honest, {}, [gate.ClosedEntry("drift")])
     closed.append(gate.Line.after(closed[-1].id, retract(closed[-1].id, "")))
     yield from _closed("a closing retracted", honest.admission(lines=closed))

@@ -22,7 +22,7 @@ def explain(
     cells: Annotated[int, typer.Option(help="Cells of each group, at most.")] = 100,
     rounds: Annotated[
         int, typer.Option(help="Rounds of the discovery of rules, on shards of the fresh data.")
-    ] = 0,
+    ] = 3,
     proposals: Annotated[int, typer.Option(help="Rules proposed in a round.")] = 8,
     seed: Annotated[int, typer.Option(help="Of the searches.")] = 0,
     json: Annotated[bool, _output.Json] = False,

@@ -47,7 +47,7 @@ class BuildSettings:
     cells: int = 100
     clusters: tuple[int, ...] = RegionSettings.clusters
     widen: tuple[float, ...] = RegionSettings.widen
-    rounds: int = 0
+    rounds: int = 3
     proposals: int = 8
     seed: int = 0
 
@@ -101,6 +101,8 @@ def build_gate(
     settings = settings or BuildSettings()
     if gate.closed is not None:
         raise BuildError(f"the gate is closed: {gate.closed}")
+    if gate.opened.rho is None and gate.opened.delta is None:
+        raise BuildError("this gate has neither rho nor delta: create one that has")
     left = gate.opened.alpha - gate.history.spent
     if left <= 0:
         raise BuildError("alpha is spent, so nothing can be measured: create another gate")
@@ -172,8 +174,6 @@ def _freeze(
     """What will be counted on the next ``take`` data; equal shares. The family, if there is one."""
     each = left / (2 * len(names))
     with_risk, with_family = gate.opened.rho is not None, gate.opened.delta is not None
-    if not with_risk and not with_family:
-        raise BuildError("this gate has neither rho nor delta: create one that has")
     rules = [_rule("mass", (), name, each, gate.position, take) for name in names]
     if with_risk:
         share = each / 2 if with_family else each

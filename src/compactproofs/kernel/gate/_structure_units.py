@@ -134,16 +134,17 @@ def fold(network: ReluNetwork, sites: Sites, cell: Cell, facts: UnitFacts) -> Fo
     layers = list(network.layers)
     pattern: list[Int8[np.ndarray, " u"]] = []
     start = 0
-    for number in sites.pattern_layers(network):
-        units = slice(start, start + network.widths[number])
+    for number in range(sites.layer + 1, len(layers)):
+        before, layer = layers[number - 1], layers[number]
+        units = slice(start, start + network.widths[number] * layer.relu)
         start = units.stop
-        kept = ~(facts.dead | facts.unused)[units]
+        left_out = (facts.dead | facts.unused)[units] if layer.relu else ~layer.W.any(axis=1)
+        kept = ~left_out
         if not kept.any():
             kept[0] = True
-        before, layer = layers[number - 1], layers[number]
+        relu = layer.relu and not facts.stable[units][kept].all()
         layers[number - 1] = replace(before, W=before.W[:, kept], b=before.b[kept])
-        relu = not facts.stable[units][kept].all()
-        layers[number] = ReluLayer(layer.W[kept], layer.b, relu)
+        layers[number] = ReluLayer(layer.W[kept], layer.b, bool(relu))
         if relu:
             pattern.append(cell.pattern[units][kept])
     smaller = ReluNetwork(tuple(layers), network.skip)
