@@ -3,10 +3,11 @@
     python benchmarks/gate_free_sites.py [--seeds 0 1 2 3 4] [--results FILE]
 
 64-32-32-10 networks on digits, cut at the first hidden layer's pre-activations. For each of the
-first test images (100, or 40 of the second network): how many of the 32 sites may take any value between the least and the greatest of the
-900 training images, all at once, with the others as recorded and the answer kept. Every cell is
-certified by the kernel and then attacked. Writes ``results/gate_free_sites.json`` after every seed
-(seeds that are there are not made again), then prints the table.
+first test images (100, or 40 for the second network): how many of the 32 sites may take any value
+between the least and the greatest of the 900 training images, all at once, with the others as
+recorded and the answer kept. Every cell is certified by the kernel and then attacked. Writes
+``results/gate_free_sites.json`` after every seed (seeds that are there are not made again), then
+prints the table.
 """
 
 import argparse

@@ -78,6 +78,7 @@ class Running(NamedTuple):
     port: int
     log: list[str]
     clients: list[Client]
+    stop: Callable[[], None]
 
     def client(self, token: str | None = TOKEN) -> Client:
         """Closed with the service."""
@@ -99,13 +100,15 @@ def running(app: Any, log: list[str]) -> Iterator[Running]:
     server, listener = server_of(app), listen(0)
     thread = threading.Thread(target=lambda: server.run(sockets=[listener]))
     thread.start()
-    found = Running(listener.getsockname()[1], log, [])
+    found = Running(
+        listener.getsockname()[1], log, [], lambda: setattr(server, "should_exit", True)
+    )
     try:
         yield found
     finally:
         for client in found.clients:
             client.connection.close()
-        server.should_exit = True
+        found.stop()
         thread.join(timeout=30)
         listener.close()
         assert not thread.is_alive()

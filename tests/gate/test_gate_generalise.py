@@ -35,7 +35,7 @@ NETWORK = ReluNetwork(
         ReluLayer(RNG.normal(size=(3, 4)), np.zeros(4), False),
         # Units of z_2: dead, stable, undecided on the cell below; site 3 of the cut leads nowhere.
         ReluLayer(
-            np.array([[1.0, 1.0, 1.0], [0.0, 1.0, -1.0], [0.0, 0.0, 0.2], [0.0, 0.0, 0.0]]),
+            np.array([[1.0, 1.0, 1.0], [0.0, 1.0, -1.0], [0.0, 0.0, -0.5], [0.0, 0.0, 0.0]]),
             np.array([-9.0, 0.5, 0.0]),
             True,
         ),
@@ -98,7 +98,7 @@ def test_a_site_that_matters_is_not_irrelevant_although_zero_would_do() -> None:
 def test_recordings_that_do_not_fit_are_refused() -> None:
     lab = data(5, 0)
     with pytest.raises(UserError, match=r"pass \[n, 7\]"):
-        generalise(NETWORK, SITES, CELLS, 0, lab[:, :4], lab, ALPHA)
+        generalise(NETWORK, SITES, CELLS, 0, lab[:, :4], lab[:, :4], ALPHA)
     lab[0, 0] = np.nan
     with pytest.raises(UserError, match=r"site pre1\[0\] hold NaN"):
         generalise(NETWORK, SITES, CELLS, 0, lab, data(5, 1), ALPHA)
@@ -111,7 +111,7 @@ def random_case(seed: int) -> tuple[ReluNetwork, Sites, Cell]:
         ReluLayer(rng.normal(size=(a, b)) / np.sqrt(a), 0.3 * rng.normal(size=b), relu)
         for a, b, relu in ((3, 6, False), (6, 12, True), (12, 3, True))
     )
-    layers = (*layers[:-1], ReluLayer(layers[-1].W, np.array([2.5, 0.0, 0.0]), True))
+    layers = (*layers[:-1], ReluLayer(layers[-1].W, np.array([4.0, 0.0, 0.0]), True))
     sites = Sites((SiteGroup("pre1", "pre", 6),), "pre1", 1)
     centre = rng.normal(size=6)
     cell = cell_of((centre - 0.1).tolist(), (centre + 0.1).tolist(), 12)
@@ -163,21 +163,21 @@ def test_one_of_two_backups_stays() -> None:
 
 
 def test_near_duplicates_are_merged_with_their_relation() -> None:
-    rng = np.random.default_rng(2)
-    W = rng.normal(size=(3, 4))
-    W[:, 1] = 2.0 * W[:, 0]
-    # Both matter, and their sum does too: neither is negligible.
+    # The margin is 3 + 8 relu(a1) - 4 relu(2 a1 + noise): both matter, and nearly cancel.
     network = ReluNetwork(
         (
-            ReluLayer(W, np.array([0.4, 0.8, 3.0, 3.0]), False),
-            ReluLayer(np.array([[-4.0, 4.0], [2.1, -2.1], [1.0, 0.0], [0.0, -1.0]]),
-                      np.array([1.0, 0.0]), True),
+            ReluLayer(np.array([[1.0, 2.0], [0.0, 1e-3]]), np.zeros(2), False),
+            ReluLayer(np.array([[8.0, 0.0], [-4.0, 0.0]]), np.array([9.0, 0.0]), True),
         )
-    )  # fmt: skip
-    sites = Sites((SiteGroup("a", "input", 3),), "a", 0)
-    found = prune(network, sites, cell_of([-1, -1, -1], [1, 1, 1], 4))
-    assert found.duplicates and found.duplicates[0].coefficients[0] == pytest.approx(0.5, rel=4)
-    assert found.network.widths[1] < 4
+    )
+    sites = Sites((SiteGroup("a", "input", 2),), "a", 0)
+    cell = cell_of([-1, -1], [1, 1], 2)
+    found = prune(network, sites, cell)
+    assert len(found.duplicates) == 1
+    assert found.duplicates[0].coefficients[0] == pytest.approx(0.5, rel=0.01)
+    assert found.network.widths == (2, 1, 2)
+    for point in corners(cell, 40, 0):
+        assert min(exact_margins(found.network, sites, point, 0)) > 0
 
 
 def test_a_cell_without_a_certificate_is_not_pruned() -> None:

@@ -4,6 +4,7 @@ The gate itself is a stand-in whose verdict can be told from the input.
 """
 
 import json
+import socket
 import stat
 import threading
 from collections.abc import Iterator
@@ -193,6 +194,28 @@ def test_a_changed_ledger_is_read_again_and_an_unusable_one_admits_nothing() -> 
         assert client.admit(x=[1, 1]).body["admitted"]
 
 
+def test_what_was_begun_is_finished_when_the_service_stops() -> None:
+    begun, released = threading.Event(), threading.Event()
+
+    class Slow(SignJudge):
+        def judge(self, x):
+            begun.set()
+            assert released.wait(20)
+            return super().judge(x)
+
+    with service(serving(Slow), Limits()) as at:
+        client, found = at.client(), []
+        asking = threading.Thread(target=lambda: found.append(client.admit(batch=[[1, 1]] * 20)))
+        asking.start()
+        assert begun.wait(20)
+        at.stop()
+        released.set()
+        asking.join(20)
+    assert [reply.status for reply in found] == [200]
+    assert len(found[0].body["verdicts"]) == 20
+    assert json.loads(at.log[-1])["event"] == "stopped"
+
+
 def test_a_failure_inside_is_one_line_without_what_failed() -> None:
     class Broken(SignJudge):
         def judge(self, x):
@@ -211,6 +234,8 @@ def test_a_port_in_use_is_refused_in_one_line() -> None:
         with pytest.raises(UserError, match="pass another --port"):
             listen(taken.getsockname()[1])
         assert taken.getsockname()[0] == "127.0.0.1"
+        # With Nagle's delay every answer to a single client takes 40 ms.
+        assert taken.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
     with pytest.raises(UserError, match="99999"):
         listen(99999)
 

@@ -64,6 +64,10 @@ def units_and_folds(kernel: ModuleType) -> Iterator[str]:
         last = len(region.layers) - 1
         W = region.layers[last][0] * (rng.random((len(region.layers[last][0]), 1)) < 0.7)
         region = relabelled(changed(region, last, W))
+        if rng.random() < 0.3:
+            layers = (*region.layers[:-1], (*region.layers[-1][:2], False))
+            signs = region.pattern[: len(region.pattern) - len(W)]
+            region = relabelled(region._replace(layers=layers, pattern=signs))
         network, sites, cell = region.build(kernel)
         points = exact_points(rng, region)
         if not len(points):

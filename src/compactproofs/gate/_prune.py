@@ -180,13 +180,16 @@ def _least_first(
     network: ReluNetwork, sites: Sites, cell: Cell, seed: int
 ) -> list[tuple[int, int]]:
     """Units after the cut with outgoing weights, by the size of what they send on samples."""
-    suffix = Suffix(network, sites)
-    units = np.maximum(suffix.forward(_inside(sites, cell, seed))[0], 0.0)
+    z = _inside(sites, cell, seed)
     sizes = []
-    for layer in sites.pattern_layers(network):
-        sent = units[:, suffix.unit_slices[layer - sites.layer]].max(axis=0)
-        weights = np.abs(network.layers[layer].W).max(axis=1)
-        sizes += [(s, layer, unit) for unit, s in enumerate((sent * weights).tolist()) if s]
+    for number in range(sites.layer, len(network.layers)):
+        layer = network.layers[number]
+        if layer.relu and not (sites.after_relu and number == sites.layer):
+            z = np.maximum(z, 0.0)
+        if number > sites.layer:
+            sent = np.abs(z).max(axis=0) * np.abs(layer.W).max(axis=1)
+            sizes += [(s, number, unit) for unit, s in enumerate(sent.tolist()) if s]
+        z = z @ layer.W + layer.b
     return [(layer, unit) for _, layer, unit in sorted(sizes)]
 
 

@@ -106,13 +106,13 @@ def _worst_points(
     worst = attack_box(suffix, low, high, cell.label, rng, settings.starts, settings.steps)
     points = np.concatenate([worst, corners, random])
     # Towards what is in the cell, where events and signs let few points pass.
-    inside = points[_seems_inside(suffix, sites, cell, points)]
+    inside = points[seems_inside(suffix, sites, cell, points)]
     if len(inside):
         parts = rng.random((len(points), 1)) ** 2
         anchors = inside[rng.integers(0, len(inside), len(points))]
         nearer = anchors + parts * (points - anchors)
         points = np.concatenate([points, nearer])
-        points = points[_seems_inside(suffix, sites, cell, points)]
+        points = points[seems_inside(suffix, sites, cell, points)]
         points = np.concatenate([points, *_bisected(suffix, sites, cell, anchors, worst, rng)])
     logits = suffix.forward(points)[1]
     margins = logits[:, cell.label, None] - logits
@@ -135,7 +135,7 @@ def _bisected(
     outside = targets
     for _ in range(30):
         middle = 0.5 * (inside + outside)
-        fine = _seems_inside(suffix, sites, cell, middle)[:, None]
+        fine = seems_inside(suffix, sites, cell, middle)[:, None]
         inside, outside = np.where(fine, middle, inside), np.where(fine, outside, middle)
     return [inside]
 
@@ -147,7 +147,7 @@ def _cut_events(sites: Sites, cell: Cell) -> Bool[np.ndarray, " e"]:
     return np.asarray(~cell.rows[:, elsewhere].any(axis=1))
 
 
-def _seems_inside(
+def seems_inside(
     suffix: Suffix, sites: Sites, cell: Cell, points: Float64[np.ndarray, "n s"]
 ) -> Bool[np.ndarray, " n"]:
     used = _cut_events(sites, cell)

@@ -98,6 +98,11 @@ _STRUCTURE = [
             "~network.layers[number].W.all(axis=1)",
         ),
         (
+            "unused in a linear layer where one weight is 0",
+            "else ~layer.W.any(axis=1)",
+            "else ~layer.W.all(axis=1)",
+        ),
+        (
             "a layer is linear if one unit is",
             "not facts.stable[units][kept].all()",
             "not facts.stable[units][kept].any()",

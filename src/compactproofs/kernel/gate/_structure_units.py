@@ -3,7 +3,7 @@
 Let ``l <= z <= u`` be proved of a unit on every point of a cell (``_region_bounds``; a pattern
 counts, as it holds on the cell by membership). A unit with ``u <= 0`` is *dead*: ``relu(z) = 0``.
 One with ``l >= 0`` is *stable*: ``relu(z) = z``. One whose row of outgoing weights is 0 is
-*unused*, on any cell.
+*unused*, on any cell, and in layers without a ReLU too.
 
 Theorem. Leave out dead and unused units, and the ReLU of layers of which all units left are
 stable. On every point of the cell the logits are the same numbers: not approximately, and not
@@ -139,7 +139,7 @@ def fold(network: ReluNetwork, sites: Sites, cell: Cell, facts: UnitFacts) -> Fo
         units = slice(start, start + network.widths[number] * layer.relu)
         start = units.stop
         left_out = (facts.dead | facts.unused)[units] if layer.relu else ~layer.W.any(axis=1)
-        kept = ~left_out
+        kept = np.asarray(~left_out)
         if not kept.any():
             kept[0] = True
         relu = layer.relu and not facts.stable[units][kept].all()
