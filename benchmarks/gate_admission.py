@@ -18,8 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from compactproofs.gate import Gate, activations
-from compactproofs.gate._building import BuildSettings, build
+from compactproofs.gate import BuildSettings, Gate, Labelled, activations, build_gate
 from compactproofs.kernel.gate import SiteGroup, Sites
 from compactproofs.training._digits import MlpSettings, digits_splits, train_mlp
 
@@ -52,7 +51,7 @@ def measured(seed: int) -> dict[str, Any]:
         began = time.perf_counter()
         with Gate.create(path, network, sites, delta="1/20", alpha="1/100") as gate:
             settings = BuildSettings(margins=(0.5,), cells=CELLS)
-            built = build(gate, splits.train, splits.check, settings)
+            built = build_gate(gate, Labelled(*splits.train), Labelled(*splits.check), settings)
         build_seconds = time.perf_counter() - began
         began = time.perf_counter()
         with Gate.open(path, network) as gate:

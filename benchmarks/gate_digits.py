@@ -51,9 +51,9 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "gate_digits.json"
 SEEDS = range(5)
 NETWORK = MlpSettings(weight_decay=5e-3, epochs=300)
-REGIONS = RegionSettings(margin=0.25, most=600)
-MARGINS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
-MARGIN = 0.5
+REGIONS = RegionSettings(margin=0.1, most=1000)
+MARGINS = (0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
+MARGIN = 0.1
 """Of the evidence, where one setting is quoted"""
 INPUT_RANGES = (None, 4.0, 1.0)
 """How much wider than a class's pixels the input may be, in standard deviations"""

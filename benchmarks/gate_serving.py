@@ -126,6 +126,7 @@ def main() -> None:
     admitted = np.array([verdict["admitted"] for verdict in own["verdicts"]])
     status = compactproofs("status", str(gate), "--network", str(network))
     tokens = given.work / "token"
+    load = os.getloadavg()[0]
     call = ["gate", "serve", str(gate), "--network", str(network), "--port", "0"]
     call += ["--token-file", str(tokens), "--rate", "1000000"]
     log = (given.work / "log.jsonl").open("w+")
@@ -147,7 +148,11 @@ def main() -> None:
         json.dumps(
             {
                 "command": "python benchmarks/gate_serving.py",
-                "machine": {"cpus": os.cpu_count(), "python": platform.python_version()},
+                "machine": {
+                    "cpus": os.cpu_count(),
+                    "python": platform.python_version(),
+                    "load_before": round(load, 1),
+                },
                 "gate": {
                     "cells": status["cells"],
                     "admitting": status["admitting"],

@@ -107,6 +107,10 @@ def inside_points(
     anchors = near[boxed]
     anchors = anchors[seems_inside(suffix, case.sites, cell, anchors)]
     if not len(anchors):
+        # A changed cell may hold nothing that was recorded.
+        anywhere = low + rng.random((20_000, len(low))) * (high - low)
+        anchors = anywhere[seems_inside(suffix, case.sites, cell, anywhere)]
+    if not len(anchors):
         return anchors
     picked = anchors[rng.integers(0, len(anchors), count)]
     parts = rng.random((count, len(low)))
@@ -221,6 +225,7 @@ def main() -> int:
             continue
         tally["accepted"] += 1
         points = inside_points(case, Suffix(case.network, case.sites), cell, 2000, rng)
+        tally["accepted without a point found"] += not len(points)
         if len(points):
             violations = below(case, cell, claimed, points)[1]
             tally["accepted and attacked"] += 1

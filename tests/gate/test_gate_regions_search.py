@@ -137,6 +137,16 @@ def test_the_same_search_finds_the_same_regions(network, regions):
     assert heard[0][0] == 0 and heard[-1][0] == heard[-1][1] >= len(again)
 
 
+def test_recordings_that_are_not_finite_are_left_out(network):
+    h = activations(network, PRE1, DIGITS.train.x[:100]).h
+    broken, labels = h.copy(), DIGITS.train.y[:100]
+    broken[::2, 3] = np.nan
+    quick = replace(QUICK, most=3)
+    found = search_regions(network, PRE1, broken, labels, quick)
+    without = search_regions(network, PRE1, h[1::2], labels[1::2], quick)
+    assert [cell.id for cell, _ in found] == [cell.id for cell, _ in without]
+
+
 def test_raised_cells_are_nested_and_the_witness_still_holds(network, regions):
     h = activations(network, PRE1, DIGITS.train.x).h
     held = []

@@ -18,8 +18,8 @@ def explain(
     margins: Annotated[
         str,
         typer.Option(help="Evidence that each group of cells must show, most trusted first."),
-    ] = "2,1,0.5",
-    cells: Annotated[int, typer.Option(help="Cells of each group, at most.")] = 100,
+    ] = "1,0.25",
+    cells: Annotated[int, typer.Option(help="Cells of each group, at most.")] = 200,
     rounds: Annotated[
         int, typer.Option(help="Rounds of the discovery of rules, on shards of the fresh data.")
     ] = 3,
@@ -38,7 +38,7 @@ def explain(
     try:
         wanted = tuple(float(margin) for margin in margins.split(","))
     except ValueError:
-        raise OptionError(f"--margins {margins}: pass numbers, as 2,1,0.5") from None
+        raise OptionError(f"--margins {margins}: pass numbers, as 1,0.25") from None
     settings = BuildSettings(
         margins=wanted, cells=cells, rounds=rounds, proposals=proposals, seed=seed
     )

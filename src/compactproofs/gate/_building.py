@@ -43,8 +43,8 @@ class BuildSettings:
     fresh data; proposals: of a round; seed: of the searches. Raises BuildError.
     """
 
-    margins: tuple[float, ...] = (2.0, 1.0, 0.5)
-    cells: int = 100
+    margins: tuple[float, ...] = (1.0, 0.25)
+    cells: int = 200
     clusters: tuple[int, ...] = RegionSettings.clusters
     widen: tuple[float, ...] = RegionSettings.widen
     rounds: int = 3

@@ -13,13 +13,25 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from ..kernel.gate import BAD, Cell, CellTable, ReluNetwork, Sites, answers, exact_margins
+from ..kernel.gate import (
+    BAD,
+    Cell,
+    CellTable,
+    ReluNetwork,
+    Sites,
+    StreamEntry,
+    answers,
+    exact_margins,
+)
+from ..kernel.gate._evidence import stored_rows
 from ..kernel.gate._obligations import Measurement
 from ..kernel.gate._proportions import clopper_pearson
 from ._edits import attack_box
 from ._forward import Activations
 from ._gate import Gate
 from ._suffix import Suffix
+
+_STREAM = 4000
 
 
 @dataclass(frozen=True)
@@ -60,7 +72,7 @@ def refute(
     settings = settings or RefuteSettings()
     duties = gate.admission.obligations
     cells = [duties.cells[name] for name in duties.certificates]
-    found = refute_cells(gate.network, gate.sites, cells, settings)
+    found = refute_cells(gate.network, gate.sites, cells, settings, _stream(gate))
     if fresh is not None:
         found += refute_intervals(
             gate.network, gate.sites, duties.cells, duties.measurements, fresh, labels, settings
@@ -68,19 +80,35 @@ def refute(
     return found
 
 
+def _stream(gate: Gate) -> Float64[np.ndarray, "n s"]:
+    """The last data of the gate's stream, a few thousand."""
+    rows = [np.zeros((0, gate.sites.size))]
+    for number, _ in reversed(list(gate.history.living(StreamEntry))):
+        if sum(map(len, rows)) >= _STREAM:
+            break
+        shards, outputs = gate.ledger.shards, gate.network.outputs
+        rows.append(stored_rows(gate.history, shards, number, gate.sites, outputs)["h"])
+    return np.concatenate(rows)[:_STREAM]
+
+
 def refute_cells(
     network: ReluNetwork,
     sites: Sites,
     cells: Iterable[Cell],
     settings: RefuteSettings | None = None,
+    recorded: Float64[np.ndarray, "n s"] | None = None,
 ) -> list[Finding]:
-    """Points of cells at which their label does not win, one a cell at most, exactly evaluated."""
+    """Points of cells at which their label does not win, one a cell at most, exactly evaluated.
+
+    recorded: activations at all sites; attacks on a cell with events start from those in it.
+    """
     settings = settings or RefuteSettings()
+    starts = np.zeros((0, sites.size)) if recorded is None else recorded
     suffix = Suffix(network, sites)
     rng = np.random.default_rng(settings.seed)
     found = []
     for cell in cells:
-        for point in _worst_points(suffix, sites, cell, rng, settings):
+        for point in _worst_points(suffix, sites, cell, starts[:, sites.cut_slice], rng, settings):
             exact = [Fraction(value) for value in point.tolist()]
             margin = min(exact_margins(network, sites, exact, cell.label))
             if margin <= 0 and in_cell(network, sites, cell, exact):
@@ -94,6 +122,7 @@ def _worst_points(
     suffix: Suffix,
     sites: Sites,
     cell: Cell,
+    recorded: Float64[np.ndarray, "m s"],
     rng: np.random.Generator,
     settings: RefuteSettings,
 ) -> Float64[np.ndarray, "n s"]:
@@ -104,7 +133,8 @@ def _worst_points(
     random = low + rng.random((settings.points, len(low))) * (high - low)
     corners = np.where(rng.random(random.shape) < 0.5, low, high)
     worst = attack_box(suffix, low, high, cell.label, rng, settings.starts, settings.steps)
-    points = np.concatenate([worst, corners, random])
+    known = recorded[((recorded >= low) & (recorded <= high)).all(axis=1)]
+    points = np.concatenate([worst, corners, random, known])
     # Towards what is in the cell, where events and signs let few points pass.
     inside = points[seems_inside(suffix, sites, cell, points)]
     if len(inside):
@@ -150,6 +180,7 @@ def _cut_events(sites: Sites, cell: Cell) -> Bool[np.ndarray, " e"]:
 def seems_inside(
     suffix: Suffix, sites: Sites, cell: Cell, points: Float64[np.ndarray, "n s"]
 ) -> Bool[np.ndarray, " n"]:
+    """Whether events of the cut and signs hold, in float64; the box is not looked at."""
     used = _cut_events(sites, cell)
     events = points @ cell.rows[used][:, sites.cut_slice].T
     units = suffix.forward(points)[0][:, suffix.pattern_start :]

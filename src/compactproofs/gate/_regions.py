@@ -93,11 +93,13 @@ def search_regions(
             f"search_regions: recordings {h.shape} with {len(labels)} labels: pass [n, "
             f"{sites.size}] and one label each"
         )
+    usable = np.isfinite(h).all(axis=1)
+    recordings, h, labels = len(h), h[usable], labels[usable]
     units, logits = suffix.forward(h[:, sites.cut_slice])
-    right = np.isfinite(h).all(axis=1) & (logits.argmax(axis=1) == labels)
+    right = logits.argmax(axis=1) == labels
     if not right.any():
         raise RegionSearchError(
-            f"search_regions: none of {len(h)} recordings is finite and answered as labelled"
+            f"search_regions: none of {recordings} recordings is finite and answered as labelled"
         )
     h, recorded = h[right], Recorded(h[right][:, sites.cut_slice], units[right], labels[right])
     candidates = _candidates(suffix, recorded, settings)

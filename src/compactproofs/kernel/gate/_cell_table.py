@@ -69,7 +69,9 @@ class CellTable:
         counts = np.array([len(cell.rows) for cell in cells], dtype=np.int64)
         self._row_counts, self._row_starts = counts, np.cumsum(counts) - counts
         ledger = Ledger()
-        moves = Ball.exact(np.abs(self._rows), ledger).sum(1) * Ball.exact(by, ledger)
+        # A subnormal eps would be enclosed with a radius, and so reach further than a larger one.
+        normal = Ball.exact(np.maximum(by, np.finfo(np.float64).tiny), ledger)
+        moves = Ball.exact(np.abs(self._rows), ledger).sum(1) * normal
         shift = np.where(by == 0, 0.0, moves.upper())
         ends = np.array([[], []])
         ends = np.concatenate([ends, *([cell.row_low, cell.row_high] for cell in cells)], axis=1)
@@ -134,7 +136,8 @@ class CellTable:
         return [f"{one}{near}" for one in words]
 
     def _points(self, h: Float64[np.ndarray, "n s"]) -> Float64[np.ndarray, "n s"]:
-        h = np.asarray(h)
+        # Rows in a row: numpy adds up along another layout in an order that depends on it.
+        h = np.asarray(h, order="C")
         if h.dtype != np.float64 or h.ndim != 2 or h.shape[1] != self._sites.size:
             raise MalformedError(
                 f"points are {h.dtype} {h.shape}: pass float64 [n, {self._sites.size}], a column "

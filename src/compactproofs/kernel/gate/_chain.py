@@ -189,7 +189,7 @@ class History:
             self._dependents[need].append(number)
         match line.entry:
             case CellEntry(cell=cell):
-                if alive and self.cell_number(cell) is not None:
+                if self.cell_number(cell) is not None:
                     raise UnusableError(f"{self.name(number)} adds a cell that is there already")
                 self._cells[cell] = number
             case RuleEntry(alpha=alpha, born=born) | FamilyEntry(alpha=alpha, born=born):
@@ -249,6 +249,10 @@ class History:
             stop = entry.stop if isinstance(entry, CountEntry) else self.length
             if isinstance(proposal, FamilyEntry):
                 stop = proposal.born + proposal.take
+            if stop > self.length:
+                raise UnusableError(
+                    f"{self.name(number)} counts data up to {stop}, but {self.length} had arrived"
+                )
             yield from (batch.number for batch in self.span(proposal.born, stop))
 
     def proposal(self, number: int) -> RuleEntry | FamilyEntry:

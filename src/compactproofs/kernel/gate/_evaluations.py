@@ -56,18 +56,22 @@ def evaluation_error(
         # A ReLU makes no number larger in size.
         sums = (size(values) + error) @ size(weight) + size(exact(layer.b[None]))
         error = error @ weight.absolute()
+        # Also of what is then multiplied by 0: infinity times 0 is no number.
+        _require_range(sums, size(values), size(weight))
         if network.skip is not None and number == len(network.layers) - 1:
-            sums = sums + size(box) @ size(exact(network.skip))
+            skip = exact(network.skip)
+            sums = sums + size(box) @ size(skip)
             terms += len(network.skip)
-        _require_range(sums, size(weight))
+            _require_range(sums, size(box), size(skip))
         error = error + sums * exact(np.array([roundings(terms + 6)]))
     return error.upper()[0]
 
 
-def _require_range(sums: Ball, weights: Ball) -> None:
-    largest = max(float(sums.upper().max()), float(weights.upper().max()))
+def _require_range(*sizes: Ball) -> None:
+    largest = max(float(each.upper().max()) for each in sizes)
     if largest > LARGEST / 2:
         raise SemanticsError(
-            f"a float32 evaluation may overflow in this cell: a sum of absolute values reaches "
-            f"{largest:.3g}, more than 2^119; rescale the weights or narrow the cell"
+            f"a float32 evaluation may overflow in this cell: a weight, an activation or a sum of "
+            f"absolute values reaches {largest:.3g}, more than 2^119; rescale the weights or "
+            "narrow the cell"
         )
