@@ -128,6 +128,23 @@ def test_a_report_shows_coverage_falling_with_alpha_and_data(
     assert "Coverage against alpha" not in Path(out).read_text()
 
 
+def test_a_report_of_an_empty_and_of_a_closed_gate_says_so(
+    given: Given, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert given.call("create") == 0
+    page = ["--input", given.file("test"), "--out", str(given.at / "page.html"), "--force"]
+    assert given.call("report", *page) == 0
+    assert "There is none, so nothing is admitted" in (given.at / "page.html").read_text()
+    assert given.call("close", "--reason", "the data have drifted") == 0
+    assert given.call("report", *page) == 0
+    assert "CLOSED: it refuses everything" in (given.at / "page.html").read_text()
+    assert given.call("status") == 0 and "CLOSED" in capsys.readouterr().out
+    for command in ("refute", "generalise"):
+        more = ["--site", "pre1[0]", "--mine", given.file("mine"), "--fresh", given.file("fresh")]
+        assert given.call(command, *(more if command == "generalise" else [])) == 2
+        assert "drifted" in capsys.readouterr().err
+
+
 def test_another_network_is_refused(
     built: Given, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -67,6 +67,17 @@ def test_the_service_stops_when_told_to_and_logs_nothing_but_json(tmp_path: Path
     assert [line["admitted"] for line in events[:2]] == [0, 1]
 
 
+def test_without_the_extra_the_way_out_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = Given(tmp_path)
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    monkeypatch.delitem(sys.modules, "compactproofs.gate._serve", raising=False)
+    assert given.call("serve") == 2
+    error = capsys.readouterr().err
+    assert "pip install 'compactproofs[serve]'" in error and error.count("\n") == 1
+
+
 @pytest.mark.parametrize("option", ["--rate", "--body", "--batch"])
 def test_limits_of_the_service_are_positive(
     option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -31,6 +31,7 @@ from ._gate_report import report as report_gate
 from ._gate_serve import serve
 from ._gate_tokens import tokens
 from ._gate_train import train_digits
+from ._gate_watch import watch
 from ._prove import prove
 from ._report import report
 from ._show import show
@@ -53,7 +54,19 @@ crosscoder_group.command("train")(train_crosscoder)
 crosscoder_group.command("prove")(prove_with_crosscoder)
 crosscoder_group.command("import")(import_command)
 app.add_typer(crosscoder_group, name="crosscoder")
-for command in (create, record, explain, admit, refute, status, retract, close, serve, tokens):
+for command in (
+    create,
+    record,
+    explain,
+    admit,
+    refute,
+    status,
+    watch,
+    retract,
+    close,
+    serve,
+    tokens,
+):
     gate_group.command()(command)
 gate_group.command("safe-interval")(safe_interval_command)
 gate_group.command("check-edit")(check_edit_command)
