@@ -365,11 +365,10 @@ def reciprocal_sqrt(square: Fraction, ledger: Ledger) -> Ball:
     return Ball(np.array(guess), np.array(radius), ledger)
 
 
-def check_arithmetic() -> None:
-    """Refuse a machine whose float64 arithmetic is not what the error bounds assume.
+def check_subnormals() -> None:
+    """Refuse a thread that takes subnormal numbers for 0: it compares them wrongly, too.
 
-    Some libraries switch the whole process to flush-to-zero or denormals-are-zero, and some
-    back ends multiply matrices in reduced precision; both would break the enclosures silently.
+    A library may switch that on at any time. Cost: microseconds.
     """
     tiny = np.array([2.0**-1074])
     if not (tiny * 2.0**60 == 2.0**-1014).all() or not (np.array([_RHO]) * 0.5 != 0).all():
@@ -377,6 +376,15 @@ def check_arithmetic() -> None:
             "this process flushes subnormal numbers to zero (a library built with -ffast-math "
             "does that): prove and check in a process without it"
         )
+
+
+def check_arithmetic() -> None:
+    """Refuse a machine whose float64 arithmetic is not what the error bounds assume.
+
+    Some libraries switch the whole process to flush-to-zero or denormals-are-zero, and some
+    back ends multiply matrices in reduced precision; both would break the enclosures silently.
+    """
+    check_subnormals()
     # Every partial sum of these products is an integer below 2^53: exact in any order.
     a = np.full((160, 160), float(2**22 + 1))
     if not ((a @ a) == 160.0 * (2**22 + 1) ** 2).all():

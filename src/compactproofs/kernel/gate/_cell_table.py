@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 from jaxtyping import Bool, Float64, Int8, Int64
 
-from .._enclosure import Ball, check_arithmetic
+from .._enclosure import Ball, check_arithmetic, check_subnormals
 from .._errors import EnclosureError, MalformedError, OptionError
 from .._ledger import Ledger
 from ._cell import Cell
@@ -89,9 +89,11 @@ class CellTable:
     def inside(self, h: Float64[np.ndarray, "n s"]) -> Bool[np.ndarray, "n c"]:
         """Which cells each point is in; none, if it holds NaN or infinity.
 
-        Raises MalformedError for points of another shape. Cost: ``O(n c s)`` comparisons, and the
-        events and one forward pass of the points that are in some box.
+        Raises MalformedError for points of another shape, EnclosureError where subnormal numbers
+        are taken for 0. Cost: ``O(n c s)`` comparisons, and the events and one forward pass of the
+        points that are in some box.
         """
+        check_subnormals()
         h = self._points(h)
         found = self._in_boxes(h)
         points, cells = np.nonzero(found & (self._row_counts > 0))

@@ -76,11 +76,12 @@ class ClassGate(Immutable):
     def admitted(self, tokens: Int[np.ndarray, "n k"]) -> Bool[np.ndarray, " n"]:
         """Which sequences are admitted; one with a token outside the vocabulary is not.
 
-        Raises TaskError for sequences of another length. Cost: O(k) a sequence.
+        Raises TaskError for sequences of another length or not of integers. Cost: O(k) a sequence.
         """
-        if tokens.shape[1] != self.task.k:
+        if tokens.shape[1:] != (self.task.k,) or not np.issubdtype(tokens.dtype, np.integer):
             raise TaskError(
-                f"sequences have {tokens.shape[1]} tokens, but {self.task.name} has k={self.task.k}"
+                f"sequences are {tokens.dtype} {tokens.shape}, but {self.task.name} is about "
+                f"integers [n, {self.task.k}]"
             )
         known = ((tokens >= 0) & (tokens < self.task.v)).all(axis=1)
         known &= np.isin(tokens[:, -1], np.asarray(self.task.queries))

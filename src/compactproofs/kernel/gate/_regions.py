@@ -94,6 +94,8 @@ def certify_region(
     MalformedError for a cell or witness that does not fit; SemanticsError where a float32
     evaluation could overflow. Cost: ``2^j`` leaves times one backward pass for each unit and rival.
     """
+    if (type(network), type(sites), type(cell)) != (ReluNetwork, Sites, Cell):
+        raise MalformedError("a certificate is of a ReluNetwork, Sites and a Cell, of these alone")
     cell.require_fit(network, sites)
     cut = sites.cut_slice
     margin = float(region_bounds(network, sites, cell, witness).min())

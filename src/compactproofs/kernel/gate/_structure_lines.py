@@ -1,7 +1,7 @@
 """Margins bounded by straight lines, and one table entry for each feature.
 
 Theorem (line). On a cell, ``margin_k(a) >= a A_k + start_k`` for the values ``a`` at the cut, if
-``start_k`` bounds the margins of the network with the skip connection ``skip - A`` in place of
+``start_k`` bounds the margins of the network with the skip connection ``skip + A`` in place of
 ``skip`` at the rivals: its margins are ``margin_k(a) - a A_k``. So any ``A`` is proved by replay.
 
 Theorem (feature sum). Let ``a = sum_j f_j d_j + bias + r`` be at the cut of a point of the cell,
@@ -176,6 +176,8 @@ def feature_sum(
     cell, then ``margin_k(a) >= (f table)_k + start_k``, for every ``f``.
     Raises MalformedError for arrays that do not fit. Cost: one product, ``h s r``.
     """
+    if type(line) is not MarginLine:
+        raise MalformedError(f"a {type(line).__name__} is no MarginLine: derive one")
     size = len(line.slope)
     if decoder.shape[1:] != (size,) or bias.shape != (size,) or residual.shape != (size,):
         raise MalformedError(

@@ -114,7 +114,7 @@ def duplicate(
         layer=layer,
         unit=unit,
         others=tuple(others),
-        coefficients=tuple(coefficients),
+        coefficients=tuple(float(c) for c in coefficients),
         low=low,
         high=high,
     )
@@ -208,7 +208,7 @@ def negligible(
     """
     _require_same_shape(network, other, sites)
     for relation in relations:
-        require_about(relation, network, sites, cell)
+        require_about(relation, Duplicate, network, sites, cell)
     leaves = leaf_of(network, sites, cell)
     ledger = Ledger()
     difference = _difference(network, other, sites, cell.label, leaves, relations, ledger)

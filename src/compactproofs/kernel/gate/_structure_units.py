@@ -110,11 +110,16 @@ def unit_facts(network: ReluNetwork, sites: Sites, cell: Cell) -> UnitFacts:
     )
 
 
-def require_about(fact: object, network: ReluNetwork, sites: Sites, cell: Cell) -> None:
+def require_about(
+    fact: object, kind: type, network: ReluNetwork, sites: Sites, cell: Cell
+) -> None:
     """Refuse a fact about another network, other sites or another cell; raises MalformedError.
 
-    A fact does not outlive a change of the network: derive it again on the changed one.
+    A fact does not outlive a change of the network: derive it again on the changed one. What is
+    not of this very kind is no fact, whatever it is like.
     """
+    if type(fact) is not kind:
+        raise MalformedError(f"a {type(fact).__name__} is no {kind.__name__}: derive one")
     about = tuple(getattr(fact, name) for name in ("network_sha256", "sites_sha256", "cell_id"))
     if about != (network.sha256, sites.sha256, cell.id):
         raise MalformedError(
@@ -130,7 +135,7 @@ def fold(network: ReluNetwork, sites: Sites, cell: Cell, facts: UnitFacts) -> Fo
     arithmetic. A layer keeps at least one unit. Raises MalformedError for facts about something
     else. Cost: copies the weights.
     """
-    require_about(facts, network, sites, cell)
+    require_about(facts, UnitFacts, network, sites, cell)
     layers = list(network.layers)
     pattern: list[Int8[np.ndarray, " u"]] = []
     start = 0
