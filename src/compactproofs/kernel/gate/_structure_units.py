@@ -17,6 +17,7 @@ from typing import final
 import numpy as np
 from jaxtyping import Bool, Int8
 
+from .._enclosure import check_arithmetic
 from .._errors import MalformedError, RejectedError
 from .._frozen import Immutable, frozen
 from ._cell import Cell
@@ -79,6 +80,7 @@ def leaf_of(network: ReluNetwork, sites: Sites, cell: Cell) -> Leaves:
     Raises RejectedError for a cell that has no points for certain, MalformedError for one that
     does not fit. Cost: two backward passes for each unit.
     """
+    check_arithmetic()
     leaves = region_leaves(network, sites, cell, np.zeros(0, dtype=np.int32))
     if leaves.empty.any():
         raise RejectedError("no point is in this cell: whatever is said of its points is empty")
@@ -110,9 +112,7 @@ def unit_facts(network: ReluNetwork, sites: Sites, cell: Cell) -> UnitFacts:
     )
 
 
-def require_about(
-    fact: object, kind: type, network: ReluNetwork, sites: Sites, cell: Cell
-) -> None:
+def require_about(fact: object, kind: type, network: ReluNetwork, sites: Sites, cell: Cell) -> None:
     """Refuse a fact about another network, other sites or another cell; raises MalformedError.
 
     A fact does not outlive a change of the network: derive it again on the changed one. What is
