@@ -10,6 +10,7 @@ import pytest
 from compactproofs.gate import BuildSettings, Gate, Labelled, build_gate, what_if
 from compactproofs.gate._building import BuildError
 from compactproofs.gate._what_if import WhatIfError
+from compactproofs.kernel import UserError
 from compactproofs.kernel.gate import (
     FamilyEntry,
     ReluLayer,
@@ -87,7 +88,7 @@ def test_a_retracted_part_of_the_stream_is_not_counted_again(tmp_path: Path) -> 
 
 def test_fresh_data_count_once_in_whatever_portions(built: Gate) -> None:
     again = data(1, 150)
-    with pytest.raises(BuildError, match="alpha is spent|in the stream already"):
+    with pytest.raises(UserError, match="alpha is spent|in the stream already"):
         build_gate(built, data(0, 120), again, FAST)
 
 
@@ -96,7 +97,7 @@ def test_data_that_were_observed_are_not_fresh(tmp_path: Path) -> None:
     with Gate.create(tmp_path / "gate", network(), SITES, delta="1/10") as gate:
         assert not isinstance(fresh.inputs, tuple)
         gate.observe(fresh.inputs[:7], fresh.labels[:7])
-        with pytest.raises(BuildError, match="7 of 40 fresh data are in the stream already"):
+        with pytest.raises(UserError, match="7 of 40 fresh data are in the stream already"):
             build_gate(gate, data(0, 120), fresh, FAST)
 
 

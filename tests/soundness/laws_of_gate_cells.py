@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from .exact_margins import Region, fractions_of, gate_of, regions
+from .laws_of_gate_extremes import layouts, subnormal_eps
 
 _HAIR = Fraction(1, 10**9)
 
@@ -227,6 +228,8 @@ def of_networks(kernel: ModuleType) -> Iterator[str]:
 
 def of_memberships(kernel: ModuleType) -> Iterator[str]:
     """The laws of the table of cells."""
+    yield from layouts(kernel)
+    yield from subnormal_eps(kernel)
     yield from memberships(kernel)
     yield from monotone_memberships(kernel)
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .exact_margins import Region, fractions_of, gate_of
+from .laws_of_gate_extremes import forged_facts
 from .laws_of_gate_structure import (
     as_region,
     changed,
@@ -226,6 +227,7 @@ def of_paths(kernel: ModuleType) -> Iterator[str]:
 def of_units(kernel: ModuleType) -> Iterator[str]:
     """What facts about units rest on: the network that they are about."""
     yield from stale_facts(kernel)
+    yield from forged_facts(kernel)
     yield from units_and_folds(kernel)
 
 

@@ -21,6 +21,7 @@ from .exact_margins import (
     least_margins,
     regions,
 )
+from .laws_of_gate_extremes import beyond_float32
 
 _HAIR = Fraction(1, 10**9)
 
@@ -377,6 +378,7 @@ def of_certificates(kernel: ModuleType) -> Iterator[str]:
 
 def of_evaluations(kernel: ModuleType) -> Iterator[str]:
     """The laws of float32 evaluations after a cut."""
+    yield from beyond_float32(kernel)
     yield from close_calls(kernel)
     yield from evaluations(kernel)
 

@@ -271,7 +271,27 @@ def _fallen(kernel: ModuleType) -> Iterator[str]:
     found = admitting(Written(kernel, replace(base(), steps=tuple(early))).admission())
     if found != {names["both"], names["box2"]}:
         yield "what is counted after its rule was retracted still counts"
+    yield from _closed("data counted before they arrived", _counted_early(kernel).admission())
+    yield from _closed("a cell under the name of another", _dead_twin(kernel).admission())
     refused = Written(kernel, base())
     refused.add(refused.gate.RefusedEntry(refused.ids["mass"], "contradicted"))
     if admitting(refused.admission()) != {names["both"], names["box2"]}:
         yield "a refused rule still counts"
+
+
+def _counted_early(kernel: ModuleType) -> Written:
+    """Counts before their data, which would not fall when the data are retracted."""
+    steps = [step for step in base().steps if step[0] != "data"]
+    steps += [("data", 0), ("data", 1), ("retract", "data 1")]
+    return Written(kernel, replace(base(), steps=tuple(steps)))
+
+
+def _dead_twin(kernel: ModuleType) -> Written:
+    """The cell both as an event, and once more as the conjunction of parts, one retracted."""
+    cells = (("cell", "left"), ("cell", "right"), ("retract", "left"))
+    written = Written(kernel, replace(base(), steps=cells))
+    both, parts = written.cell("both"), (written.cell("left").id, written.cell("right").id)
+    shard = written.shard(both.to_arrays())
+    for own in ((both.id,), parts):
+        written.add(written.gate.CellEntry(both.id, shard, own))
+    return written

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from ..kernel import OptionError, Tick, UserError, no_tick
-from ..kernel.gate import BAD, RuleEntry, StreamEntry
+from ..kernel.gate import BAD, RuleEntry
 from ._forward import Activations
 from ._gate import Gate
 from ._gate_book import GateBook
@@ -109,7 +109,7 @@ def build_gate(
     seen, new = gate.activations(mined.inputs), gate.activations(fresh.inputs)
     if len(new.h) < max(settings.rounds, 1):
         raise BuildError(f"{len(new.h)} fresh data for {settings.rounds} rounds: give more")
-    _require_new(gate, new.h)
+    gate.require_new(new.h, "fresh data")
     groups = _groups(gate, seen, mined.labels, settings, tick)
     names = list(dict.fromkeys(name for group in groups for name in group))
     rules = left * _DISCOVERY if settings.rounds else Fraction(0)
@@ -121,26 +121,13 @@ def build_gate(
         accepted = _discover(gate, mining, source, len(new.h), settings, rules)
     rest = source.take(len(new.h))
     if len(rest.h):
-        gate.observe(Activations(rest.h, rest.outputs), rest.labels)
+        gate.observe(Activations(rest.h, rest.outputs), rest.labels, repeats=True)
     gate.count_all()
     chosen = None if family is None else gate.calibrate(family)
     if gate.closed is not None:
         raise BuildError(f"the gate is closed by what was measured: {gate.closed}")
     admitting = sum(bool(one.warrants) for one in gate.admission.standing.values())
     return Built(tuple(map(len, groups)), admitting, chosen, accepted, len(new.h))
-
-
-def _require_new(gate: Gate, h: Float64[np.ndarray, "n s"]) -> None:
-    """Data that were observed before, in whatever portions, would be counted twice."""
-    there: set[bytes] = set()
-    for _, entry in gate.history.living(StreamEntry):
-        shard = gate.ledger.shards.get(entry.shard)
-        there |= {row.tobytes() for row in shard.arrays["h"]} if shard is not None else set()
-    again = sum(row.tobytes() in there for row in h)
-    if again:
-        raise BuildError(
-            f"{again} of {len(h)} fresh data are in the stream already: each datum counts once"
-        )
 
 
 def _groups(

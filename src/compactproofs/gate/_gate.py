@@ -6,7 +6,6 @@ after it has grown; only certificates that were replayed in this process are not
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 
@@ -39,13 +38,14 @@ from ..kernel.gate import (
     Verdicts,
     certify_region,
 )
-from ..kernel.gate._alpha import AlphaAccount
 from ..kernel.gate._obligations import living_cells
 from ..kernel.gate._proportions import Interval
+from . import _items
+from ._arrived import Arrived
 from ._counting import Counting, living
-from ._exact import Exact, exact
+from ._exact import Exact
 from ._forward import Activations, activations
-from ._items import Item, Labels, cell_item, opened, record_item, region_item, stream_item
+from ._items import Labels
 from ._ledger import Arrays, Ledger
 from ._status import GateStatus, status_of
 
@@ -72,6 +72,7 @@ class Gate:
         self._admission: Admission | None = None
         self._history: History | None = None
         self._counted: Counting | None = None
+        self._arrived = Arrived(network.sha256, first.sites.sha256)
 
     @classmethod
     def create(
@@ -94,7 +95,7 @@ class Gate:
         Raises UserError for numbers out of range and a directory that is not new, ModelError for
         sites that do not fit the network.
         """
-        first = opened(network, sites, alpha, tau, rho, delta, eps_act)
+        first = _items.opened(network, sites, alpha, tau, rho, delta, eps_act)
         return cls(Ledger.create(path, first), network)
 
     @classmethod
@@ -181,17 +182,27 @@ class Gate:
         """What the ledger holds, what is spent of alpha, and why the gate is closed if it is."""
         return status_of(self.admission, len(self.ledger.lines))
 
+    def require_own_network(self) -> None:
+        """Raise UserError unless the gate is open on the network that its ledger is about."""
+        _items.require_own(self.ledger.path, self.opened, self.network)
+
+    def require_new(self, h: Float64[np.ndarray, "n s"], what: str = "data") -> None:
+        """Raise UserError for rows that are in the stream. Cost: a hash of each row."""
+        self._arrived.require_new(self.history, self.ledger.shards, h, what)
+
     def append(self, entry: Entry, arrays: Arrays | None = None) -> str:
         """Add one entry, with the arrays that its ``shard`` names; its id. See ``extend``."""
         return self.extend([(entry, arrays)])[0]
 
-    def extend(self, items: Iterable[Item]) -> list[str]:
+    def extend(self, items: Iterable[_items.Item]) -> list[str]:
         """Add entries with their arrays; their ids. On disk when it returns.
 
         ``shard_name(arrays)`` is what an entry calls its arrays. An entry out of order (an unknown
         reference, a false birth) is refused with UserError. One that turns out not to hold (a
         certificate, a count) closes the gate until it is retracted; only this method adds such.
+        Raises UserError on another network than the ledger's, as all that adds.
         """
+        self.require_own_network()
         history = self.history
 
         def check(lines: list[Line]) -> None:
@@ -217,17 +228,19 @@ class Gate:
         A record admits as long as the model's answer is its label. Raises UserError for
         activations that are not finite, and for an input with neither an answer nor a label.
         """
+        self.require_own_network()
         data = self.activations(inputs)
-        return self.append(*record_item(self.network, self.sites, data, labels, signer))
+        return self.append(*_items.record_item(self.network, self.sites, data, labels, signer))
 
     def add_cell(self, cell: Cell, parts: Sequence[str] = ()) -> str:
         """Add a cell unless it is there: an event, or the intersection of events of the ledger.
 
         Returns its id. Raises MalformedError for a cell that does not fit.
         """
+        self.require_own_network()
         cell.require_fit(self.network, self.sites)
         if self.history.cell_number(cell.id) is None:
-            self.append(*cell_item(cell, parts))
+            self.append(*_items.cell_item(cell, parts))
         return cell.id
 
     def add_region(self, cell: Cell, witness: RegionWitness | None = None) -> str:
@@ -239,28 +252,33 @@ class Gate:
 
         Raises RejectedError if a certificate does not hold; nothing is added then.
         """
-        items: list[Item] = []
+        self.require_own_network()
+        items: list[_items.Item] = []
         proofs: dict[int, Certified] = {}
         names: list[str] = []
         for cell, witness in regions:
             proof = certify_region(self.network, self.sites, cell, witness)
             if self.history.cell_number(cell.id) is None and cell.id not in names:
-                items.append(cell_item(cell, ()))
+                items.append(_items.cell_item(cell, ()))
             names.append(cell.id)
             proofs[len(items)] = proof
-            items.append(region_item(cell, witness))
+            items.append(_items.region_item(cell, witness))
         added = self.extend(items)
         self._known.update({added[place]: proof for place, proof in proofs.items()})
         return names
 
-    def observe(self, inputs: Inputs, labels: Labels = None) -> range:
+    def observe(self, inputs: Inputs, labels: Labels = None, *, repeats: bool = False) -> range:
         """Append data to the stream, each datum once; their indices.
 
         Rules and families that are frozen by now will be counted on them, later ones never.
-        Without a label (-1) no risk can be counted. Raises UserError for data that are there.
+        Without a label (-1) no risk can be counted. Raises UserError for rows that are there,
+        unless ``repeats``: of data of few values an equal row is another datum.
         """
+        self.require_own_network()
         data, start = self.activations(inputs), self.position
-        self.append(*stream_item(self.network, data, labels, start))
+        if not repeats:
+            self.require_new(data.h)
+        self.append(*_items.stream_item(self.network, data, labels, start))
         return range(start, self.position)
 
     def add_rule(
@@ -282,20 +300,10 @@ class Gate:
         the next ``take`` data; None: at any times, by a confidence sequence. alpha: by default the
         next share of the account. Raises UserError for unknown cells and an overdrawn account.
         """
-        low, high = (p if p is None else exact(p, "predicted") for p in predicted)
-        given, then = tuple(antecedent), tuple(consequent)
-        if not set(then) - set(given) or BAD in given or (take is not None and take < 1):
-            raise UserError(
-                f"a rule from {list(given)} to {list(then)} counted on {take} data: name at least "
-                f"one more cell or {BAD!r} as consequent, only cells as antecedent, and take 1"
-            )
-        share, cost = self._share(alpha), exact(bits, "bits")
-        return self.append(
-            RuleEntry(
-                kind, given, then, share, self.position, take, low, high, cost, proposer,
-                tuple(depends_on),
-            )
-        )  # fmt: skip
+        share = _items.share_of(self.history, alpha)
+        wanted = kind, tuple(antecedent), tuple(consequent), predicted, bits, proposer
+        rests = tuple(depends_on)
+        return self.append(_items.rule_entry(*wanted, rests, share, self.position, take))
 
     def add_mass(self, cell: str, *, take: int | None = None, alpha: Exact | None = None) -> str:
         """Freeze the rule how probable a cell is; its id. See ``add_rule``."""
@@ -335,7 +343,9 @@ class Gate:
         frozen = tuple(tuple(group) for group in groups)
         if take < 1 or not frozen:
             raise UserError(f"a family of {len(frozen)} groups on {take} data: give at least 1")
-        return self.append(FamilyEntry(frozen, self._share(alpha), self.position, take))
+        return self.append(
+            FamilyEntry(frozen, _items.share_of(self.history, alpha), self.position, take)
+        )
 
     def calibrate(self, family: str) -> int:
         """Calibrate a family on its data, and store it; how many groups meet delta.
@@ -381,17 +391,6 @@ class Gate:
     def close(self, reason: str) -> str:
         """Close the gate for good: from here on it admits nothing, for this reason."""
         return self.append(ClosedEntry(reason))
-
-    def _share(self, alpha: Exact | None) -> Fraction:
-        total, spent = self.opened.alpha, self.history.spent
-        schedule = AlphaAccount(total).amount(self.history.proposals + 1)
-        share = schedule if alpha is None else exact(alpha, "alpha")
-        if not 0 < share or spent + share > total:
-            raise UserError(
-                f"alpha = {float(share):.3g}, but {float(spent):.3g} of {float(total):.3g} is "
-                "spent: give less, or create a gate with a larger alpha"
-            )
-        return share
 
     @property
     def _counting(self) -> Counting:

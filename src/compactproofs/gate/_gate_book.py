@@ -54,8 +54,9 @@ class GateBook:
         return Frozen(rule, proposal, entry.alpha, entry.born, take)
 
     def observe(self, batch: Batch) -> None:
-        """See `RuleBook`. Raises UserError for data that are in the stream already."""
-        self.gate.observe(Activations(batch.h, batch.outputs), batch.labels)
+        """See `RuleBook`. Raises UserError for a batch that is in the stream already."""
+        # A source hands out each datum once: an equal row is another one.
+        self.gate.observe(Activations(batch.h, batch.outputs), batch.labels, repeats=True)
 
     def count(self, frozen: Frozen) -> Interval | None:
         """See `RuleBook`. Raises UserError for a rule that was counted for good."""

@@ -2,26 +2,31 @@
 
 from collections.abc import Sequence
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int, Int64
 
 from ..kernel import UserError
 from ..kernel.gate import (
+    BAD,
     Cell,
     CellEntry,
     Entry,
+    History,
     Opened,
     RecordEntry,
     RegionEntry,
     RegionWitness,
     ReluNetwork,
+    RuleEntry,
     Sites,
     StreamEntry,
     answers,
     digest_of,
     fingerprints,
 )
+from ..kernel.gate._alpha import AlphaAccount
 from ._exact import Exact, exact
 from ._forward import Activations
 from ._ledger import Arrays, shard_name
@@ -71,6 +76,15 @@ def opened(
     return entry
 
 
+def require_own(path: Path, entry: Opened, network: ReluNetwork) -> None:
+    """Refuse to add about another network than the ledger's; raises UserError."""
+    if entry.model != network.sha256:
+        raise UserError(
+            f"{path} is about the network {entry.model[:12]}, this is {network.sha256[:12]}: open "
+            "the gate with its own"
+        )
+
+
 def record_item(
     network: ReluNetwork, sites: Sites, data: Activations, labels: Labels, signer: str
 ) -> Item:
@@ -100,6 +114,8 @@ def stream_item(network: ReluNetwork, data: Activations, labels: Labels, start: 
             f"{count} data with labels {sorted(set(given.tolist()))[:12]}: give at least one, with "
             f"labels from 0 to {network.outputs - 1}, or -1 for none"
         )
+    if np.isnan(data.h).any() or np.isnan(data.outputs).any():
+        raise UserError(f"{count} data hold NaN: leave such inputs out, the gate refuses them")
     arrays = {"h": data.h, "outputs": data.outputs, "labels": given}
     return StreamEntry(shard_name(arrays), start, count), arrays
 
@@ -116,6 +132,47 @@ def region_item(cell: Cell, witness: RegionWitness | None) -> Item:
         return RegionEntry(cell.id, None), None
     arrays = witness._asdict()
     return RegionEntry(cell.id, shard_name(arrays)), arrays
+
+
+def share_of(history: History, alpha: Exact | None) -> Fraction:
+    """What the next proposal is charged: ``alpha``, or the next share of the account.
+
+    Raises UserError if that much is not left.
+    """
+    total = history.opened.alpha
+    schedule = AlphaAccount(total).amount(history.proposals + 1)
+    share, spent = schedule if alpha is None else exact(alpha, "alpha"), history.spent
+    if not 0 < share or spent + share > total:
+        raise UserError(
+            f"alpha = {float(share):.3g}, but {float(spent):.3g} of {float(total):.3g} is "
+            "spent: give less, or create a gate with a larger alpha"
+        )
+    return share
+
+
+def rule_entry(
+    kind: str,
+    given: tuple[str, ...],
+    then: tuple[str, ...],
+    predicted: tuple[Exact | None, Exact | None],
+    bits: Exact,
+    proposer: str,
+    depends_on: tuple[str, ...],
+    share: Fraction,
+    born: int,
+    take: int | None,
+) -> RuleEntry:
+    """A frozen rule; raises UserError if there is nothing to count in it."""
+    low, high = (p if p is None else exact(p, "predicted") for p in predicted)
+    if not set(then) - set(given) or BAD in given or (take is not None and take < 1):
+        raise UserError(
+            f"a rule from {list(given)} to {list(then)} counted on {take} data: name at least "
+            f"one more cell or {BAD!r} as consequent, only cells as antecedent, and take 1"
+        )
+    cost = exact(bits, "bits")
+    return RuleEntry(
+        kind, given, then, share, born, take, low, high, cost, proposer, depends_on
+    )  # fmt: skip
 
 
 def _labels(labels: Int[np.ndarray, " n"] | Sequence[int], count: int) -> Int64[np.ndarray, " n"]:

@@ -119,6 +119,16 @@ GATE_ADMISSION = [
         ),
         ("alpha is earned", "require_sense(line.entry)", "line.entry"),
         ("gaps in the stream", "if start != self.length:", "if start < self.length:"),
+        (
+            "data counted before they arrived",
+            "if stop > self.length:",
+            "if stop > self.length + 100:",
+        ),
+        (
+            "two cells of one name",
+            "if self.cell_number(cell) is not None:",
+            "if alive and self.cell_number(cell) is not None:",
+        ),
     ),
     *edits_of(
         "gate/_evidence.py",

@@ -181,6 +181,16 @@ GATE_REGIONS = [
             "error = error @ weight.absolute()",
             "error = (error @ weight).absolute()",
         ),
+        (
+            "an infinite activation times 0",
+            "_require_range(sums, size(values), size(weight))",
+            "_require_range(sums, size(weight))",
+        ),
+        (
+            "0 times an infinite weight of the skip connection",
+            "_require_range(sums, size(box), size(skip))",
+            "_require_range(sums, size(box))",
+        ),
         ("skip connection without errors", "if network.skip is not None and", "if False and"),
     ),
     *edits_of(
@@ -219,6 +229,11 @@ GATE_REGIONS = [
     ),
     *edits_of(
         "gate/_cell_table.py",
+        (
+            "a subnormal eps reaches further than a normal one",
+            "normal = Ball.exact(np.maximum(by, np.finfo(np.float64).tiny), ledger)",
+            "normal = Ball.exact(by, ledger)",
+        ),
         ("ends moved outwards", "moved = values + sign * by", "moved = values - sign * by"),
         (
             "ends rounded outwards",

@@ -82,6 +82,7 @@ _SINGLE_SITE = [
 _STRUCTURE = [
     *edits_of(
         "gate/_structure_units.py",
+        ("whatever looks like a fact is one", "if type(fact) is not kind:", "if not kind:"),
         (
             "dead at the lower end",
             "dead.append(unit.high[0] <= 0)",

@@ -138,8 +138,7 @@ class CellTable:
         return [f"{one}{near}" for one in words]
 
     def _points(self, h: Float64[np.ndarray, "n s"]) -> Float64[np.ndarray, "n s"]:
-        # Rows in a row: numpy adds up along another layout in an order that depends on it.
-        h = np.asarray(h, order="C")
+        h = np.asarray(h)
         if h.dtype != np.float64 or h.ndim != 2 or h.shape[1] != self._sites.size:
             raise MalformedError(
                 f"points are {h.dtype} {h.shape}: pass float64 [n, {self._sites.size}], a column "
