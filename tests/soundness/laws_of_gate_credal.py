@@ -3,7 +3,7 @@
 The oracle optimises in float64; its error is far below the room of each comparison.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from itertools import pairwise
 from types import ModuleType
@@ -19,7 +19,7 @@ _DECIDED = 1e-9
 Event = frozenset
 
 
-def event(names: str) -> frozenset[str]:
+def event(names: Iterable[str]) -> frozenset[str]:
     return frozenset(names)
 
 
@@ -265,7 +265,21 @@ def monotony(kernel: ModuleType, trials: int = 100) -> Iterator[str]:
         yield f"only {rose} lower probabilities of {4 * trials} rose"
 
 
-LAWS = (closed_forms, contradictions, within_the_oracle, monotony)
+def hidden_contradictions(kernel: ModuleType) -> Iterator[str]:
+    """Three events of 2/5 that exclude each other, among more events than are decided at once."""
+    credal = gate_module(kernel, "_credal")
+    none, likely, half = Fraction(0), Fraction(2, 5), Fraction(1, 2)
+    cells = [f"cell{i}" for i in range(credal.EXACT_EVENTS)]
+    risks = [credal.Statement(event([c]), event(["bad"]), none, half) for c in [*cells, "a"]]
+    alone = [credal.Statement(event(""), event(c), likely, half) for c in "abc"]
+    pairs = [credal.Statement(event(""), event(c), none, none) for c in ("ab", "bc", "ac")]
+    if not credal.consistent(risks + alone):
+        yield "risks and masses are said to contradict each other"
+    if credal.consistent(risks + alone + pairs):
+        yield "a contradiction is not found because all cells may be bad"
+
+
+LAWS = (closed_forms, contradictions, hidden_contradictions, within_the_oracle, monotony)
 
 
 def of_credal(kernel: ModuleType) -> Iterator[str]:

@@ -9,12 +9,9 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from compactproofs import kernel
-from compactproofs.kernel import TaskError
-from compactproofs.kernel.gate import duplicate
-
 from . import laws_of_gate_classes, laws_of_gate_extremes
 from .cases import real_cases
+from .exact_margins import gate_of
 from .laws_of_gate_extremes import _cell, _network, _sites
 
 
@@ -53,15 +50,15 @@ def test_a_thread_that_takes_subnormal_numbers_for_0_puts_no_point_inside() -> N
     assert found.stdout.split() == ["refused"] * 3, found.stderr
 
 
-def test_a_relation_states_the_coefficients_that_were_used() -> None:
-    network = _network(kernel, ([[1.0, 1.0]], [0.0, 0.0], False), (np.eye(2), [1.0, 0.0], True))
-    cell = _cell(kernel, [0.0], [1.0], 2)
-    relation = duplicate(network, _sites(kernel, 1), cell, 1, 0, [1], [2**53 + 1])
+def test_a_relation_states_the_coefficients_that_were_used(plain: ModuleType) -> None:
+    network = _network(plain, ([[1.0, 1.0]], [0.0, 0.0], False), (np.eye(2), [1.0, 0.0], True))
+    cell = _cell(plain, [0.0], [1.0], 2)
+    relation = gate_of(plain).duplicate(network, _sites(plain, 1), cell, 1, 0, [1], [2**53 + 1])
     assert relation.coefficients == (2.0**53,)
 
 
-def test_sequences_that_are_no_integers_are_refused() -> None:
+def test_sequences_that_are_no_integers_are_refused(plain: ModuleType) -> None:
     case = real_cases()[0]
-    for _, gate, _ in laws_of_gate_classes.gates(kernel, case):
-        with pytest.raises(TaskError, match="about integers"):
+    for _, gate, _ in laws_of_gate_classes.gates(plain, case):
+        with pytest.raises(plain.TaskError, match="pass integers"):
             gate.admitted(np.full((1, case.model.n_ctx), 0.5))  # type: ignore[arg-type]

@@ -36,7 +36,7 @@ def test_a_proof_about_another_task_makes_no_gate() -> None:
 def test_sequences_of_another_length_are_refused_by_name() -> None:
     case = real_cases()[0]
     _, gate, _ = next(gates(kernel, case))
-    with pytest.raises(TaskError, match="about integers"):
+    with pytest.raises(TaskError, match="tokens, but"):
         gate.admitted(np.zeros((2, gate.task.k + 1), dtype=np.int64))
 
 

@@ -65,6 +65,11 @@ GATE_STATISTICS = [
         ),
         ("empty interval", "all(s.low <= s.high for s in statements)", "True"),
         ("few events decided", "EXACT_EVENTS: Final = 12", "EXACT_EVENTS: Final = 2"),
+        (
+            "many events not decided at all",
+            "return all(_has_member(*part) for part in _components(rest))",
+            "return True",
+        ),
         ("upper ends not checked", "unit * ab - high * a", "unit * ab - unit * a"),
         ("lower ends not checked", "low * a - unit * ab", "0 * a - unit * ab"),
         ("components not joined", "if part[0] & events:", "if part[0] == events:"),

@@ -1,7 +1,8 @@
 """The ledger as a chain of lines, and what its order alone decides.
 
 A line's id is the SHA-256 of its entry and of the id of the line before: no line can be changed,
-dropped, or moved without changing every id after it. Order decides when a proposal was born (how
+dropped, or moved without changing every id after it. Lines cut off at the end leave no trace: who
+fears that keeps the last id elsewhere. Order decides when a proposal was born (how
 long the stream was), what was retracted and what falls with it, and what was spent of alpha.
 """
 

@@ -78,11 +78,12 @@ class ClassGate(Immutable):
 
         Raises TaskError for sequences of another length or not of integers. Cost: O(k) a sequence.
         """
-        if tokens.shape[1:] != (self.task.k,) or not np.issubdtype(tokens.dtype, np.integer):
+        if tokens.shape[1] != self.task.k:
             raise TaskError(
-                f"sequences are {tokens.dtype} {tokens.shape}, but {self.task.name} is about "
-                f"integers [n, {self.task.k}]"
+                f"sequences have {tokens.shape[1]} tokens, but {self.task.name} has k={self.task.k}"
             )
+        if not np.issubdtype(tokens.dtype, np.integer):
+            raise TaskError(f"tokens are {tokens.dtype}: pass integers, nothing is rounded")
         known = ((tokens >= 0) & (tokens < self.task.v)).all(axis=1)
         known &= np.isin(tokens[:, -1], np.asarray(self.task.queries))
         result = np.zeros(len(tokens), dtype=bool)

@@ -73,8 +73,9 @@ def consistent(statements: Iterable[Statement]) -> bool:
     False if an interval is empty. Else the events fall into components, connected by statements;
     components do not contradict each other. One of at most 12 events is decided exactly: whether
     any distribution over its atoms satisfies its statements. A larger one is called inconsistent
-    only if a closed form bounds some conjunction above what another allows it: so True means there
-    that no contradiction was found, and the bounds hold as long as there is none.
+    only if a closed form bounds some conjunction above what another allows it, or if what it says
+    without the event named most often ("bad", as a rule) is inconsistent: so True means there that
+    no contradiction was found, and the bounds hold as long as there is none.
 
     Raises OptionError for a statement that is none. Cost: exact linear programs over the atoms
     that statements tell apart, milliseconds for a handful of events, seconds at worst for 12.
@@ -142,10 +143,13 @@ def _components(rules: Iterable[Rule]) -> list[tuple[int, list[Rule]]]:
 
 
 def _has_member(events: int, rules: list[Rule]) -> bool:
-    """Whether some distribution satisfies the rules; True if there are too many events to tell."""
+    """Whether some distribution satisfies the rules; of many events, the rules of fewer of them."""
     places = [i for i in range(events.bit_length()) if events >> i & 1]
     if len(places) > EXACT_EVENTS:
-        return True
+        # "bad" is in every rule about risk, and connects what does not belong together.
+        hub = max(places, key=lambda i: sum(rule.whole >> i & 1 for rule in rules))
+        rest = [rule for rule in rules if not rule.whole >> hub & 1]
+        return all(_has_member(*part) for part in _components(rest))
     atoms = np.arange(1 << len(places))
 
     def holds(conjunction: int) -> np.ndarray:
