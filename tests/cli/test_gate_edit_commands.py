@@ -10,7 +10,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from compactproofs.gate._gate import Gate
-from compactproofs.kernel.gate import Cell, load_relu_network
+from compactproofs.gate._structure_notes import structure_counts
+from compactproofs.kernel.gate import Cell, CountEntry, RegionEntry, load_relu_network
 from gate_directory import Given
 
 
@@ -127,6 +128,51 @@ def test_generalise_says_which_kind_holds_where(given: Given, said: Callable[[],
     assert found["constant"]["fresh"] == 200 and 0 < found["constant"]["at_most_decimal"] < 0.2
     assert given.call("generalise", "--site", "pre1[3]", *data) == 0
     assert said()["dead"] == [cell]
+
+
+def test_generalise_with_write_freezes_counts_and_notes(
+    given: Given, said: Callable[[], Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    cell = add_cell(given, measured=False)
+    data = ["--site", "pre1[0]", "--mine", given.file("mine"), "--fresh", given.file("fresh")]
+    assert given.call("generalise", *data, "--write", "--alpha", "1/5000", "--json") == 0
+    found = said()
+    assert found["stable"] == [cell] and found["stored"]["notes"] == 1
+    with Gate.open(given.gate, load_relu_network(given.network)) as gate:
+        assert gate.closed is None and gate.position == 200
+        kinds = [type(line.entry).__name__ for line in gate.ledger.lines]
+        ordered = [kinds.index(kind) for kind in ("RuleEntry", "StreamEntry", "CountEntry")]
+        assert ordered == sorted(ordered)
+        counted = [entry for _, entry in gate.history.living(CountEntry)]
+        assert counted[0].rule == found["stored"]["rule"]
+        assert str(1 - counted[0].low) == found["constant"]["at_most"]
+        assert counted[0].k == 200 - found["constant"]["outside"]
+        assert found["constant"]["alpha"] == "1/5000"
+        assert [(one.kind, one.units) for one in structure_counts(gate.history)] == [("stable", 1)]
+    # The fresh data arrived: they cannot be fresh again, and nothing more is frozen.
+    before = (Path(given.gate) / "ledger.jsonl").read_bytes()
+    assert given.call("generalise", *data, "--write") == 2
+    assert "200 of 200 fresh data are in the stream" in capsys.readouterr().err
+    assert (Path(given.gate) / "ledger.jsonl").read_bytes() == before
+
+
+def test_an_irrelevant_site_becomes_a_region_and_its_note_falls_with_the_cell(
+    given: Given, said: Callable[[], Any]
+) -> None:
+    cell = add_cell(given, measured=False)
+    low = np.array([[2.5, 0.25, 0.0], [2.6, 0.25, 1.5]], np.float32)
+    save_file({"x": low}, given.file("narrow"))
+    data = ["--site", "pre1[2]", "--mine", given.file("narrow"), "--fresh", given.file("fresh")]
+    assert given.call("generalise", *data, "--write", "--json") == 0
+    found = said()
+    assert found["irrelevant"] == [cell] and found["stored"] | {"rule": ""} == {
+        "rule": "", "notes": 1, "regions": 1,
+    }  # fmt: skip
+    with Gate.open(given.gate, load_relu_network(given.network), write=True) as gate:
+        regions = [entry.cell for _, entry in gate.history.living(RegionEntry)]
+        assert len(regions) == 1 + found["stored"]["regions"] and gate.closed is None
+        gate.retract(cell, "test")
+        assert structure_counts(gate.history) == []
 
 
 def test_a_sound_gate_withstands_and_a_false_interval_does_not(

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from compactproofs.gate import Gate
+from compactproofs.gate._judge import GateJudge
+from compactproofs.gate._watch import LiveWatch
 from compactproofs.kernel.gate import load_relu_network
 from gate_directory import Given
 
@@ -103,3 +106,38 @@ def test_nothing_is_compared_with_nothing(
     empty = Given(tmp_path)
     assert empty.call("create") == 0
     assert watch(empty, "test") == 2 and "counted no data" in capsys.readouterr().err
+
+
+def test_a_service_that_watches_refuses_all_once_it_has_fired(given: Given) -> None:
+    network = load_relu_network(given.network)
+    rng = np.random.default_rng(2)
+    with Gate.open(given.gate, network, write=True) as gate:
+        x = rng.normal(size=(1, 3))
+        gate.record(x, signer="us")
+        said: list[str] = []
+        mined = gate.activations(np.random.default_rng(5).normal(size=(150, 3)))
+        watch = LiveWatch(gate, mined, Fraction(1, 1000), said.append)
+    judge = GateJudge(Path(given.gate), network, watch)
+    verdicts, answers = judge.judge(x)
+    assert verdicts[0].admitted and answers[0] == x.argmax()
+    assert not any(v.admitted for v in judge.judge(rng.normal(size=(150, 3)))[0])
+    assert watch.reason is None and judge.status()["closed"] is None and said == []
+    verdicts, _ = judge.judge(6 + rng.normal(size=(40, 3)))
+    assert "service is closed: after" in verdicts[0].reasons[0]
+    assert said == [watch.reason] == [judge.status()["closed"]]
+    # Also by a ledger that is read again, and what was recorded.
+    again = GateJudge(Path(given.gate), network, watch)
+    verdicts, answers = again.judge(x)
+    assert not verdicts[0].admitted and answers[0] == x.argmax() and len(said) == 1
+    assert again.status()["watch"]["fired"]
+    # The ledger is as it was.
+    assert GateJudge(Path(given.gate), network).judge(x)[0][0].admitted
+
+
+def test_a_service_cannot_watch_with_nothing_to_compare(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    empty = Given(tmp_path)
+    assert empty.call("create") == 0
+    data = ["--watch", empty.file("mine"), "--port", "0"]
+    assert empty.call("serve", *data) == 2 and "counted no data" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """Building a gate in one go, and the same ledger at other confidences."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from compactproofs.gate import BuildSettings, Gate, Labelled, build_gate, what_if
 from compactproofs.gate._building import BuildError
+from compactproofs.gate._structure_notes import structure_counts
 from compactproofs.gate._what_if import WhatIfError
 from compactproofs.kernel import UserError
 from compactproofs.kernel.gate import (
@@ -90,6 +92,20 @@ def test_fresh_data_count_once_in_whatever_portions(built: Gate) -> None:
     again = data(1, 150)
     with pytest.raises(UserError, match="alpha is spent|in the stream already"):
         build_gate(built, data(0, 120), again, FAST)
+
+
+def test_what_cells_do_without_is_noted_and_costs_nothing_of_alpha(tmp_path: Path) -> None:
+    at_input = Sites((SiteGroup("input", "input", 2),), "input", 0)
+    settings = replace(FAST, rounds=2, proposals=2)
+    with Gate.create(tmp_path / "gate", network(), at_input, delta="1/10") as gate:
+        x = data(0, 400).inputs @ np.array([[1.0, 1.0], [0.25, -0.25]])  # alike: surprising
+        made = build_gate(gate, Labelled(x, x.argmax(axis=1)), data(1, 60), settings)
+        counts = {one.kind: one for one in structure_counts(gate.history)}
+        # Of both signs of a number one is dead where the other is stable.
+        assert counts["dead"].cells == counts["stable"].cells >= 2
+        assert counts["dead"].units >= counts["dead"].cells
+        rules = [entry for _, entry in gate.history.living(RuleEntry) if entry.kind != "mass"]
+        assert made.rules <= len(rules) and gate.closed is None
 
 
 def test_data_that_were_observed_are_not_fresh(tmp_path: Path) -> None:

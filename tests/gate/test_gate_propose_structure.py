@@ -7,8 +7,9 @@ from compactproofs.gate import Gate
 from compactproofs.gate._explain import start_from
 from compactproofs.gate._mined_network import variables_of
 from compactproofs.gate._source import Batch
+from compactproofs.gate._structure_notes import STRUCTURE_TOPIC, structure_counts
 from compactproofs.gate.propose import Proposer
-from compactproofs.gate.propose._structure import STRUCTURE, TOPIC, Structure, proved_proposers
+from compactproofs.gate.propose._structure import STRUCTURE, Structure, proved_proposers
 from compactproofs.kernel.gate import Cell, NoteEntry, ReluLayer, ReluNetwork, SiteGroup, Sites
 
 # Of the four units one is dead on the cell, two are stable and the same, one hardly matters.
@@ -55,7 +56,7 @@ def test_each_kind_is_proposed_for_the_cell_that_has_the_inputs_and_noted(tmp_pa
                 assert proposal.certify is not None and proposal.score > 0
                 proposal.certify(gate)
         for _, entry in gate.history.living(NoteEntry):
-            assert entry.topic == TOPIC
+            assert entry.topic == STRUCTURE_TOPIC
             said = json.loads(entry.text)
             assert said["cell"] == region
             found[said["kind"]] = said["facts"]
@@ -65,6 +66,12 @@ def test_each_kind_is_proposed_for_the_cell_that_has_the_inputs_and_noted(tmp_pa
             and abs(found["duplicate"][0]["times"][0] - 1) < 1e-9
         )
         assert found["negligible"][0]["widths"][2] < 4
+        counts = {one.kind: (one.cells, one.units) for one in structure_counts(gate.history)}
+        assert counts["dead"] == (1, 1) and counts["stable"] == (1, 2)
+        assert counts["duplicate"] == (1, 1) and counts["negligible"][0] == 1
+        gate.note(STRUCTURE_TOPIC, "no JSON")
+        assert len(structure_counts(gate.history)) == len(counts)
+        gate.retract(gate.ledger.lines[-1].id, "test")
         gate.retract(region, "test")
         assert not list(gate.history.living(NoteEntry))
 

@@ -11,6 +11,7 @@ from compactproofs.report import (
     GateView,
     Rung,
     SiteUse,
+    StructureUse,
     WarrantRow,
     curves,
     gate_page,
@@ -48,6 +49,7 @@ def view() -> GateView:
             for n, kind in enumerate(["PROVED", "MEASURED", "MEASURED"] * 80)
         ),
         notes=("a note",),
+        structure=(StructureUse("dead", 3, 17), StructureUse(f"odd {HOSTILE}", 1, 23)),
     )
 
 
@@ -57,7 +59,7 @@ def test_everything_is_on_the_page_and_nothing_is_loaded(view: GateView) -> None
         "75.0%", "of 40 inputs admitted", "3.33%", "wrong among the admitted (1)", "1/100000",
         "Coverage against alpha", "Coverage against data", "Ladder of explanations", "700.0",
         "pre1[1]", "17.25", "input 4", "answer 4, label 3", "a note", "40 more are in the ledger",
-        "b" * 64,
+        "b" * 64, "What cells do without", "ReLU gives 0 on the whole cell",
     ):  # fmt: skip
         assert text in page, text
     assert page.count("data:image/png") == 6
@@ -71,12 +73,12 @@ def test_an_empty_or_closed_gate_says_so(view: GateView) -> None:
     empty = replace(
         view, closed="the ledger is of another network", cells=0, records=0, inputs=0, admitted=0,
         wrong=None, by_alpha=(), by_data=(), ladder=(), examples=(), sites=(), surprises=(),
-        warrants=(),
+        warrants=(), structure=(),
     )  # fmt: skip
     page = gate_page(empty)
     assert "CLOSED: it refuses everything. the ledger is of another network" in page
     assert "There is none, so nothing is admitted" in page
-    for section in ("Coverage", "Explanations", "Inputs", "Sites"):
+    for section in ("Coverage", "Explanations", "Inputs", "Sites", "What cells do without"):
         assert f"<h2>{section}</h2>" not in page
 
 

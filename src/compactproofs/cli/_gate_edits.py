@@ -12,7 +12,7 @@ from jaxtyping import Float64
 from ..kernel import OptionError, UserError
 from ..kernel.gate import answers, safe_interval
 from . import _output
-from ._gate import GateDirectory, Labelled, OfNetwork, fraction, load_subject, row_of, site_number
+from ._gate import GateDirectory, OfNetwork, load_subject, row_of, site_number
 
 if TYPE_CHECKING:
     from ..gate import Gate
@@ -118,65 +118,6 @@ def check_edit_command(
         _output.print_lines(rows)
     if found.safety is not Safety.SAFE:
         raise typer.Exit(1)
-
-
-def generalise_command(
-    directory: Annotated[Path, GateDirectory],
-    network: Annotated[str, OfNetwork],
-    site: Annotated[str, typer.Option(help="A site, as pre1[3].")],
-    mine: Annotated[Path, Labelled],
-    fresh: Annotated[Path, Labelled],
-    alpha: Annotated[str, typer.Option(help="Of the bound on leaving the range.")] = "1/1000",
-    json: Annotated[bool, _output.Json] = False,
-) -> None:
-    """What may be said of a site in place of recorded numbers, and on which cells.
-
-    The range is that of --mine; --fresh says how often it is left. Nothing is stored.
-    """
-    from ..gate import Gate
-    from ..gate._generalise import generalise
-
-    subject = load_subject(network)
-    gate = Gate.open(directory, subject.network)
-    lab, later = (gate.activations(subject.inputs(file)).h for file in (mine, fresh))
-    obligations = gate.admission.obligations
-    cells = {name: obligations.cells[name] for name in obligations.certificates}
-    number = site_number(gate.sites, site)
-    share = fraction("alpha", alpha)
-    found = generalise(gate.network, gate.sites, cells, number, lab, later, share)
-    rule = found.constant
-    if json:
-        _output.print_json(
-            {
-                "site": site,
-                "cells": len(cells),
-                "constant": rule
-                and {
-                    "low": rule.low,
-                    "high": rule.high,
-                    "outside": rule.outside,
-                    "fresh": rule.fresh,
-                    "at_most": str(rule.at_most),
-                    "at_most_decimal": float(rule.at_most),
-                    "alpha": str(rule.alpha),
-                },
-                "dead": list(found.dead),
-                "stable": list(found.stable),
-                "irrelevant": list(found.irrelevant),
-            }
-        )
-        return
-    rows = {"site": site}
-    if rule is not None:
-        rows["MEASURED"] = (
-            f"in {rule.low:.6g} .. {rule.high:.6g}; outside with probability at most "
-            f"{float(rule.at_most):.3g} ({rule.outside} of {rule.fresh} fresh; alpha {rule.alpha})"
-        )
-    rows["PROVED"] = (
-        f"of {len(cells)} certified cells: dead on {len(found.dead)}, stable on "
-        f"{len(found.stable)}, irrelevant on {len(found.irrelevant)} (one site at a time)"
-    )
-    _output.print_lines(rows)
 
 
 def _point(

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float64, Int64
 from .. import _proving
 from ..kernel import Tick
 from ..kernel.gate import NoteEntry, StreamEntry, answers
-from ..report import Example, GateView, Rung, SiteUse, WarrantRow, gate_page
+from ..report import Example, GateView, Rung, SiteUse, StructureUse, WarrantRow, gate_page
 from . import _output
 from ._gate import GateDirectory, Input, OfNetwork, load_subject
 
@@ -106,6 +106,7 @@ def _view(
         ),
         sites=_sites(gate),
         surprises=surprises,
+        structure=_structure(gate),
         warrants=tuple(_warrants(gate)),
         notes=(
             f"{status.admitting} of {status.cells} cells can admit; {status.rules} rules, "
@@ -157,7 +158,9 @@ def _explanation(gate: "Gate") -> tuple[tuple[Rung, ...], tuple[tuple[str, float
         return (), ()
     try:
         found = json_module.loads(texts[-1])
-        steps = [step for step in found["steps"] if step["decision"] == "accepted"]
+        accepted = [step for step in found["steps"] if step["decision"] == "accepted"]
+        # A certificate was not counted: the description is neither shorter nor longer by it.
+        steps = [step for step in accepted if step["bits_before"] is not None]
         rungs, bits = [], 0.0
         for step in steps:
             if not rungs:
@@ -197,6 +200,14 @@ def _sites(gate: "Gate") -> tuple[SiteUse, ...]:
         constant = sum(bool(c.high[i] <= 0) for c in used) if is_gated else 0
         found.append(SiteUse(gate.sites.name(i), len(used) - free, free, constant))
     return tuple(found)
+
+
+def _structure(gate: "Gate") -> tuple[StructureUse, ...]:
+    from ..gate._structure_notes import structure_counts
+
+    if gate.closed is not None:
+        return ()
+    return tuple(StructureUse(*count) for count in structure_counts(gate.history))
 
 
 def _warrants(gate: "Gate") -> Iterable[WarrantRow]:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ..kernel import OptionError, UserError
-from ._gate import GateDirectory, OfNetwork, load_subject
+from ._gate import GateDirectory, OfNetwork, fraction, load_subject
 
 
 def serve(
@@ -22,6 +22,16 @@ def serve(
             "(default: the gate's directory with .token after its name)."
         ),
     ] = None,
+    watch: Annotated[
+        Path | None,
+        typer.Option(
+            help="Data as gate watch has --mine: every input is tested, and once inputs are not "
+            "like the counted ones the service refuses all until it is started again."
+        ),
+    ] = None,
+    watch_alpha: Annotated[
+        str, typer.Option(help="Probability of a false alarm of --watch, ever.")
+    ] = "1/1000",
     rate: Annotated[float, typer.Option(help="Requests a second of each client.")] = 2000.0,
     body: Annotated[int, typer.Option(help="Most bytes of a request.")] = 4 << 20,
     batch: Annotated[int, typer.Option(help="Most inputs of a request.")] = 1024,
@@ -42,10 +52,24 @@ def serve(
             f"serving needs FastAPI and uvicorn ({error.name} is missing): "
             "pip install 'compactproofs[serve]'"
         ) from None
+    from ..gate import Gate
     from ..gate._judge import GateJudge, head_of
+    from ..gate._watch import LiveWatch
 
     subject = load_subject(network)
-    served = Served(lambda: GateJudge(directory, subject.network), lambda: head_of(directory))
+    live = None
+    if watch is not None:
+        gate = Gate.open(directory, subject.network)
+        mined, level = gate.activations(subject.inputs(watch)), fraction("watch-alpha", watch_alpha)
+        live = LiveWatch(
+            gate,
+            mined,
+            level,
+            lambda reason: log_to_stderr(
+                json_module.dumps({"event": "watch fired", "reason": reason})
+            ),
+        )
+    served = Served(lambda: GateJudge(directory, subject.network, live), lambda: head_of(directory))
     file = token_file or directory.with_name(f"{directory.resolve().name}.token")
     tokens = read_or_create_tokens(file)
     app = create_app(served, tokens, Limits(body=body, rate=rate, batch=batch), log_to_stderr)

@@ -24,8 +24,11 @@ from ._frontier import frontier
 from ._gate import group as gate_group
 from ._gate_admit import admit, status
 from ._gate_build import close, create, record, retract
-from ._gate_edits import check_edit_command, generalise_command, safe_interval_command
+from ._gate_edits import check_edit_command, safe_interval_command
 from ._gate_explain import explain
+from ._gate_free import free
+from ._gate_generalise import generalise_command
+from ._gate_prune import prune
 from ._gate_refute import refute
 from ._gate_report import report as report_gate
 from ._gate_serve import serve
@@ -59,6 +62,8 @@ for command in (
     record,
     explain,
     admit,
+    free,
+    prune,
     refute,
     status,
     watch,

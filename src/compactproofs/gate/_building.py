@@ -73,7 +73,7 @@ class Built(NamedTuple):
     chosen: int | None
     """Groups that meet delta; None in a gate without."""
     rules: int
-    """Rules of the discovery loop that were accepted."""
+    """Rules of the discovery loop that were counted and accepted."""
     fresh: int
     """Data counted."""
 
@@ -206,9 +206,11 @@ class _EqualShares(GateBook):
 def _discover(
     gate: Gate, mining: Batch, source: Source, n: int, settings: BuildSettings, alpha: Fraction
 ) -> int:
-    """Run the discovery loop and write down how it went; the number of rules accepted."""
+    """Run the discovery loop and write down how it went; the number of counted rules accepted."""
     from ._explain import Budget, explain
     from ._mined_network import variables_of
+    from .propose import measured_proposers
+    from .propose._structure import structure_proposers
 
     # A proposal may bring a second rule, about how often its condition holds.
     share = alpha / (2 * settings.rounds * settings.proposals)
@@ -220,7 +222,9 @@ def _discover(
         seed=settings.seed,
     )
     book = _EqualShares(gate, share)
-    found = explain(book, source, variables_of(gate.sites, mining), mining, budget)
+    proposers = [*structure_proposers(gate), *measured_proposers()]
+    variables = variables_of(gate.sites, mining)
+    found = explain(book, source, variables, mining, budget, proposers=proposers)
     text: dict[str, Any] = {
         "steps": [step.row() for step in found.steps],
         "unexplained": [
@@ -230,4 +234,4 @@ def _discover(
         "bits": found.bits,
     }
     gate.note(EXPLANATION, json.dumps(text))
-    return len(found.accepted)
+    return sum(step.frozen is not None for step in found.accepted)

@@ -200,7 +200,8 @@ class _Loop:
         if proposal.certify is not None:
             return None
         # What is charged is only known once it is frozen; a plan needs its order of size.
-        alpha = 1e-2 / (len(self.steps) + len(self.pending) + 1) ** 2
+        counted = sum(step.frozen is not None for step in self.steps)
+        alpha = 1e-2 / (counted + len(self.pending) + 1) ** 2
         share = float(self.state.mine.having(proposal.given).mean())
         return self.checker.plan(proposal, share, alpha)
 

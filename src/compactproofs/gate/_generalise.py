@@ -58,7 +58,7 @@ def generalise(
     cells: Mapping[str, Cell],
     site: int,
     lab: Float64[np.ndarray, "n s"],
-    fresh: Float64[np.ndarray, "m s"],
+    fresh: Float64[np.ndarray, "m s"] | None,
     alpha: Fraction,
     *,
     splits: int = 4,
@@ -67,19 +67,18 @@ def generalise(
 
     cells: certified ones, by id. site: any; *dead* and *stable* are about groups that hold units
     with a ReLU, *irrelevant* about the cut. lab: the recordings, at all sites. fresh: later ones,
-    which nobody chose the site or its range by. splits: of units, for certificates.
+    which nobody chose the site or its range by; None leaves the constant out. splits: of units, for
+    certificates.
     Raises UserError for recordings that do not fit. Cost: one or two region bounds a cell.
     """
-    for name, values in (("lab", lab), ("fresh", fresh)):
-        if values.ndim != 2 or values.shape[1] != sites.size or not len(values):
-            raise UserError(
-                f"{name} recordings {values.shape}: pass [n, {sites.size}], one number a site"
-            )
-        if not np.isfinite(values[:, site]).all():
-            raise UserError(f"{name} recordings of site {sites.name(site)} hold NaN or infinity")
-    low, high = float(lab[:, site].min()), float(lab[:, site].max())
-    outside = int(((fresh[:, site] < low) | (fresh[:, site] > high)).sum())
-    at_most = upper_risk(outside, len(fresh), alpha)
+    low, high = site_range(sites, site, lab)
+    constant = None
+    if fresh is not None:
+        site_range(sites, site, fresh, "fresh")
+        outside = int(((fresh[:, site] < low) | (fresh[:, site] > high)).sum())
+        at_most = upper_risk(outside, len(fresh), alpha)
+        if at_most < 1:
+            constant = ConstantRule(low, high, outside, len(fresh), at_most, alpha)
     dead, stable, found = [], [], {}
     for name, cell in cells.items():
         is_dead, is_stable = _unit_kind(network, sites, cell, site)
@@ -90,11 +89,24 @@ def generalise(
             found[name] = fact
     return Generalisation(
         site,
-        ConstantRule(low, high, outside, len(fresh), at_most, alpha) if at_most < 1 else None,
+        constant,
         tuple(dead),
         tuple(stable),
         found,
     )
+
+
+def site_range(
+    sites: Sites, site: int, values: Float64[np.ndarray, "n s"], name: str = "lab"
+) -> tuple[float, float]:
+    """The least and the largest recording of a site; raises UserError for what does not fit."""
+    if values.ndim != 2 or values.shape[1] != sites.size or not len(values):
+        raise UserError(
+            f"{name} recordings {values.shape}: pass [n, {sites.size}], one number a site"
+        )
+    if not np.isfinite(values[:, site]).all():
+        raise UserError(f"{name} recordings of site {sites.name(site)} hold NaN or infinity")
+    return float(values[:, site].min()), float(values[:, site].max())
 
 
 def _unit_kind(network: ReluNetwork, sites: Sites, cell: Cell, site: int) -> tuple[bool, bool]:

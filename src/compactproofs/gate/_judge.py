@@ -11,14 +11,19 @@ from ..kernel.gate import ReluNetwork, Verdict, answers
 from ._as_json import status_json
 from ._gate import Gate
 from ._ledger import LedgerWarning
+from ._watch import LiveWatch
 
 
 @final
 class GateJudge:
     """A gate as it was when this was made; everything is verified then."""
 
-    def __init__(self, path: Path, network: ReluNetwork) -> None:
-        """Raises as ``Gate.open``; a closed gate is served, and refuses everything."""
+    def __init__(self, path: Path, network: ReluNetwork, watch: LiveWatch | None = None) -> None:
+        """Raises as ``Gate.open``; a closed gate is served, and refuses everything.
+
+        watch: sees every input before it is judged, and once it has fired none is admitted.
+        """
+        self._watch = watch
         with warnings.catch_warnings():
             # A writer may be at work: the ledger is then what is whole of it.
             warnings.simplefilter("ignore", LedgerWarning)
@@ -33,12 +38,19 @@ class GateJudge:
     def judge(self, x: Float64[np.ndarray, "n d"]) -> tuple[list[Verdict], Int64[np.ndarray, " n"]]:
         """Of each input the verdict and the network's answer, -1 for a tie."""
         seen = self._gate.activations(x)
+        reason = None if self._watch is None else self._watch.see(seen)
+        if reason is not None:
+            refusal = Verdict(None, {}, (f"(6) the service is closed: {reason}",))
+            return [refusal] * len(x), answers(seen.outputs)
         return list(self._gate.admit_batch(seen)), answers(seen.outputs)
 
     def status(self) -> dict[str, Any]:
         """The gate's, and what it is about."""
         about = {"network": self._gate.network.sha256, "head": self._gate.ledger.lines[-1].id}
-        return about | self._status
+        if self._watch is None:
+            return about | self._status
+        closed = {"closed": self._status["closed"] or self._watch.reason}
+        return about | self._status | closed | {"watch": self._watch.state()._asdict()}
 
 
 def head_of(path: Path) -> tuple[int, int, int]:

@@ -8,9 +8,10 @@ alpha. Its state is ``watch.json`` beside the ledger.
 
 import hashlib
 import json
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, final
 
 import numpy as np
 from jaxtyping import Float64
@@ -52,12 +53,7 @@ def watch(
     other mined data, another alpha or another stream. Cost: a forward pass, and tens of
     microseconds an input.
     """
-    stream = _stream(gate)
-    if not len(stream.h):
-        raise WatchError("the gate has counted no data that inputs could be compared with")
-    cut = gate.sites.cut_slice
-    classes = np.maximum(answers(mined.outputs), 0)
-    score = LinearRules().fit(mined.h[:, cut], classes)
+    stream, score, cut = _stream(gate), _fitted(gate, mined), gate.sites.cut_slice
     about = hashlib.sha256(mined.h.tobytes() + stream.h.tobytes()).hexdigest()
     path = gate.ledger.path / WATCH_FILE
     reference = _scores(score, stream, cut)
@@ -67,11 +63,58 @@ def watch(
     state = {"about": about, "test": test.to_json()}
     _proving.write_file(path, json.dumps(state).encode() + b"\n", force=True)
     if test.fired and gate.closed is None:
-        gate.close(
-            f"after {test.seen} inputs the test of exchangeability fired at alpha {alpha}: they "
-            "are not like the data that were counted"
-        )
+        gate.close(_reason(test))
     return Watched(test.seen, len(reference), float(test.wealth), test.fired)
+
+
+@final
+class LiveWatch:
+    """The test in memory, for as long as a service runs; the ledger stays as it is."""
+
+    def __init__(
+        self,
+        gate: Gate,
+        mined: Activations,
+        alpha: Fraction = Fraction(1, 1000),
+        say: Callable[[str], None] | None = None,
+    ) -> None:
+        """As ``watch``, before the first input. say: called once, with the reason, if it fires."""
+        self._score, self._cut, self._say = _fitted(gate, mined), gate.sites.cut_slice, say
+        reference = _scores(self._score, _stream(gate), self._cut).tolist()
+        self._test = ConformalMartingale(alpha, reference)
+        self._reference = len(reference)
+        self.reason: str | None = None
+        """Why everything is refused, once it has fired."""
+
+    def see(self, seen: Activations) -> str | None:
+        """Rank inputs that have arrived; the reason to refuse them, these ones too, if it fires."""
+        for value in _scores(self._score, seen, self._cut).tolist() if self.reason is None else ():
+            self._test.update(value)
+            if self._test.fired:
+                self.reason = _reason(self._test)
+                if self._say is not None:
+                    self._say(self.reason)
+                break
+        return self.reason
+
+    def state(self) -> Watched:
+        """Where it stands."""
+        test = self._test
+        return Watched(test.seen, self._reference, float(test.wealth), test.fired)
+
+
+def _fitted(gate: Gate, mined: Activations) -> LinearRules:
+    if not len(_stream(gate).h):
+        raise WatchError("the gate has counted no data that inputs could be compared with")
+    classes = np.maximum(answers(mined.outputs), 0)
+    return LinearRules().fit(mined.h[:, gate.sites.cut_slice], classes)
+
+
+def _reason(test: ConformalMartingale) -> str:
+    return (
+        f"after {test.seen} inputs the test of exchangeability fired at alpha {test.alpha}: they "
+        "are not like the data that were counted"
+    )
 
 
 def _stream(gate: Gate) -> Activations:

@@ -20,6 +20,7 @@ from ._gate_page import Example as Example
 from ._gate_page import GateView as GateView
 from ._gate_page import Rung as Rung
 from ._gate_page import SiteUse as SiteUse
+from ._gate_page import StructureUse as StructureUse
 from ._gate_page import WarrantRow as WarrantRow
 from ._gate_page import gate_page as gate_page
 from ._heat_map import heat_map as heat_map

@@ -48,6 +48,16 @@ class SiteUse:
 
 @final
 @dataclass(frozen=True)
+class StructureUse:
+    """What cells do without, by kind of fact: of how many cells, and how many units in all."""
+
+    kind: str
+    cells: int
+    units: int
+
+
+@final
+@dataclass(frozen=True)
 class Rung:
     """The ledger after an explanation: what it costs to say, and what is left unexplained."""
 
@@ -101,6 +111,7 @@ class GateView:
     """What is most surprising and unexplained, and its nats."""
     warrants: tuple[WarrantRow, ...]
     notes: tuple[str, ...] = ()
+    structure: tuple[StructureUse, ...] = ()
 
 
 def gate_page(view: GateView) -> str:
@@ -111,6 +122,7 @@ def gate_page(view: GateView) -> str:
     _explanations(page, view)
     _examples(page, view)
     _sites(page, view)
+    _structure(page, view)
     _warrants(page, view)
     return page.html()
 
@@ -255,6 +267,29 @@ def _sites(page: Page, view: GateView) -> None:
     page.table(
         ["site", "attended", "free", "dead"],
         [[site.name, site.attended, site.free, site.dead] for site in view.sites],
+    )
+
+
+_SAYS: Final[Mapping[str, str]] = {
+    "dead": "the unit's ReLU gives 0 on the whole cell",
+    "stable": "the unit passes its number on",
+    "duplicate": "a multiple of another unit stands in for it",
+    "negligible": "the label is proved without what it sends on",
+    "irrelevant": "any recorded value of the site does, one site at a time",
+}
+
+
+def _structure(page: Page, view: GateView) -> None:
+    if not view.structure:
+        return
+    page.section("What cells do without")
+    page.text(
+        "Proved on single cells, and noted: these facts explain a cell, and admit nothing that its "
+        "certificate does not."
+    )
+    page.table(
+        ["fact", "says", "cells with a note", "units"],
+        [[one.kind, _SAYS.get(one.kind, ""), one.cells, one.units] for one in view.structure],
     )
 
 
