@@ -231,7 +231,7 @@ GATE_REGIONS = [
         "gate/_cell_table.py",
         (
             "a subnormal eps reaches further than a normal one",
-            "normal = Ball.exact(np.maximum(by, np.finfo(np.float64).tiny), ledger)",
+            "normal = Ball.exact(np.maximum(by, _LEAST_NORMAL), ledger)",
             "normal = Ball.exact(by, ledger)",
         ),
         ("ends moved outwards", "moved = values + sign * by", "moved = values - sign * by"),

@@ -23,6 +23,7 @@ from ._relu_network import ReluNetwork
 from ._sites import Sites
 
 _BLOCK: Final = 1 << 16  # numbers of one product at a time
+_LEAST_NORMAL: Final = 2.0**-1022
 
 
 def _inner(
@@ -70,7 +71,7 @@ class CellTable:
         self._row_counts, self._row_starts = counts, np.cumsum(counts) - counts
         ledger = Ledger()
         # A subnormal eps would be enclosed with a radius, and so reach further than a larger one.
-        normal = Ball.exact(np.maximum(by, np.finfo(np.float64).tiny), ledger)
+        normal = Ball.exact(np.maximum(by, _LEAST_NORMAL), ledger)
         moves = Ball.exact(np.abs(self._rows), ledger).sum(1) * normal
         shift = np.where(by == 0, 0.0, moves.upper())
         ends = np.array([[], []])
