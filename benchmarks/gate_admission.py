@@ -1,4 +1,4 @@
-"""What an admission costs (E17): digits, a cut of 32 sites, 100 certified cells.
+"""What an admission costs: digits, a cut of 32 sites, 100 certified cells.
 
 python benchmarks/gate_admission.py [--seed N]
 

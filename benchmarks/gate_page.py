@@ -27,12 +27,12 @@ with its own division and network; what was tuned was tuned on other seeds.
 
 
 def statistics_section() -> str:
-    """E9, E10, E16 and sample sizes."""
+    """Calibration, selection, shift and sample sizes."""
     found = read("statistics")
     calibration, curse = found["calibration"], found["winner's curse"]
     shift = found["reweighting"]
     return f"""
-## Statistics (E9, E10, E16)
+## Statistics
 
 `python benchmarks/gate_statistics.py`.
 
@@ -52,7 +52,7 @@ risks above B delta.
 
 
 def proof_section() -> str:
-    """E1, E4, E5, E15."""
+    """Attacks on certificates, edits, free sites, classes."""
     soundness, edits, free = read("soundness"), read("edits"), read("free_sites")
     accepted = sum(
         count
@@ -91,7 +91,7 @@ def proof_section() -> str:
     ]
     head = ["network", "error", "greedy", "slopes and splits", "never on in training", "refuted"]
     return f"""
-## Certificates (E1, E4, E5, E15)
+## Certificates
 
 `python benchmarks/gate_soundness.py`: {soundness["points"]:,} points, random and by gradient, in \
 {soundness["cells"]} certified cells of nine networks and cuts: {soundness["violations"]} below the certified \
@@ -112,7 +112,7 @@ proved, mean over test images and five seeds.
 
 
 def explaining_section() -> str:
-    """E11."""
+    """Pairs, ladders and the rule of two events."""
     ladder = read("ladder")
     pairs = [
         [
@@ -169,7 +169,7 @@ def explaining_section() -> str:
         ["n", "marginals alone", "with the rule", "counted directly"],
     ]
     return f"""
-## Explaining from nothing (E11)
+## Explaining from nothing
 
 `python benchmarks/gate_ladder.py`. Surprise of pairs of neurons on fresh data, nats a pair, and how much
 of the excess over the floor is removed by predictions from the weights alone (no joint count) and by
@@ -187,7 +187,7 @@ probability of both, before and after the rule.
 
 
 def cost_section() -> str:
-    """E17 and the service."""
+    """An admission, a batch and the service."""
     cost, serving = read("admission"), read("serving")
     rows = [
         [
@@ -207,7 +207,7 @@ def cost_section() -> str:
     )
     head = ["clients", "inputs a request", "requests", "wrong or lost"]
     return f"""
-## Cost (E17)
+## Cost
 
 `python benchmarks/gate_admission.py`: {cost["cells"]} cells of 32 sites ({cost["admitting"]} with all \
 warrants), {percent(cost["share_admitted"])} admitted. One input {one:.2f} ms, with the words of a \

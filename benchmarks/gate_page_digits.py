@@ -36,7 +36,7 @@ def percent(share: float, digits: int = 1) -> str:
 
 
 def coverage_section() -> str:
-    """E6: coverage, error, and monitors at equal coverage."""
+    """Coverage, error, and monitors at equal coverage."""
     seeds = read("digits")["seeds"]
     rows = []
     for seed in seeds:
@@ -101,7 +101,7 @@ def coverage_section() -> str:
         for alpha in seeds[0]["coverage by alpha"]
     ]
     return f"""
-## Digits, cut after the first layer (E6)
+## Digits, cut after the first layer
 
 `python benchmarks/gate_digits.py`. An MLP 64-32-32-10; cells are searched in the training images,
 certified by the kernel, and need mass on the check images (tau = 1e-5, alpha = 1e-3 in all). The
@@ -196,7 +196,7 @@ here is measured, not proved: another attack may do better.
 
 
 def anomaly_section() -> str:
-    """E7 and E8."""
+    """Anomaly scores on eight kinds."""
     found = read("monitors")
     rows = []
     for row in found["table"]:
@@ -210,7 +210,7 @@ def anomaly_section() -> str:
         )
     rows.sort(key=lambda row: -float(row[-2]))
     return f"""
-## Telling anomalies apart: explained surprise (E7, E8)
+## Telling anomalies apart: explained surprise
 
 `python benchmarks/gate_monitors.py`. AUROC, mean over five seeds, detectors fitted on clean data.
 Surprise is presumed: it ranks, and admits nothing. *Explained surprise* is the surprise of the first
