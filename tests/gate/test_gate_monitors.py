@@ -29,6 +29,7 @@ from compactproofs.gate.monitors import (
     VariationalResidual,
 )
 from compactproofs.gate.monitors._monitor import checked
+from compactproofs.kernel import UserError
 from compactproofs.kernel.gate import SiteGroup, Sites
 from compactproofs.training._digits import MlpSettings, digits_splits, train_mlp
 
@@ -166,7 +167,7 @@ def test_a_missing_extra_is_named(
         raise ImportError(module)
 
     monkeypatch.setattr(importlib, "import_module", missing)
-    with pytest.raises(MonitorError, match=rf"pip install '\.\[{extra}\]'"):
+    with pytest.raises(UserError, match=rf"pip install 'compactproofs\[{extra}\]'"):
         monitor().fit(*cloud(30, 0))
 
 

@@ -43,8 +43,9 @@ def nothing_new(kernel: ModuleType, ledgers: int = LEDGERS) -> Iterator[str]:
 def exactly_the_warranted(kernel: ModuleType, ledgers: int = LEDGERS) -> Iterator[str]:
     """Admitted are the inputs that a record or a cell with all obligations admits, and no other."""
     rng, (h, outputs) = np.random.default_rng(12), probes()
-    h = np.concatenate([h, world().h])
-    outputs = np.concatenate([outputs, world().outputs])
+    h = np.concatenate([h, world().h, world().h])
+    # The last ones are not what the network gives there: condition 5 has to see it.
+    outputs = np.concatenate([outputs, world().outputs, world().outputs[:, ::-1]])
     with replayed_once(kernel):
         for number in range(ledgers):
             draft = drawn(rng)
@@ -60,6 +61,27 @@ def exactly_the_warranted(kernel: ModuleType, ledgers: int = LEDGERS) -> Iterato
             verdicts = admission.admit(h[::7], outputs[::7])
             if [bool(verdict) for verdict in verdicts] != found[::7].tolist():
                 yield f"ledger {number}: verdicts and admissions differ"
+
+
+def just_too_improbable(kernel: ModuleType, ledgers: int = 5) -> Iterator[str]:
+    """A cell has its mass if tau is its lower probability, and no longer if tau is above it."""
+    rng = np.random.default_rng(13)
+    conditions: Any = import_module(f"{kernel.__name__}.gate._conditions")
+    with replayed_once(kernel):
+        for number in range(ledgers):
+            draft = drawn(rng)
+            admission = Written(kernel, draft).admission()
+            if admission.closed is not None:
+                yield f"ledger {number} is closed: {admission.closed}"
+                continue
+            known = conditions.Conditions(admission.opened, admission.obligations)
+            largest = max(map(known.lower_mass, admission.obligations.cells), default=Fraction(0))
+            for tau, fits in ((largest, True), (largest * Fraction(9, 8), False)):
+                if 0 < tau <= 1:
+                    cells = Written(kernel, replace(draft, tau=tau)).admission().standing.values()
+                    lacking = ["(3)" in " ".join(one.reasons) for one in cells]
+                    if all(lacking) == fits:
+                        yield f"ledger {number}: tau = {float(tau)} against {float(largest)}"
 
 
 def _wanted(written: Written, h: np.ndarray, outputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -192,7 +214,15 @@ def only_warrants(kernel: ModuleType) -> Iterator[str]:
         yield f"a verdict on {sorted(warrants)} of {cell}: {verdict.admitted}"
 
 
-LAWS = (only_warrants, nothing_new, exactly_the_warranted, ends_of_the_scale, odd_numbers, tampered)
+LAWS = (
+    only_warrants,
+    nothing_new,
+    exactly_the_warranted,
+    just_too_improbable,
+    ends_of_the_scale,
+    odd_numbers,
+    tampered,
+)
 
 
 def of_admission(kernel: ModuleType) -> Iterator[str]:
@@ -201,6 +231,7 @@ def of_admission(kernel: ModuleType) -> Iterator[str]:
     yield from ends_of_the_scale(kernel)
     yield from odd_numbers(kernel)
     yield from tampered(kernel)
+    yield from just_too_improbable(kernel)
     yield from exactly_the_warranted(kernel)
     yield from nothing_new(kernel)
 

@@ -4,6 +4,8 @@ Laws on any copy of the kernel; each yields one line for each violation that it 
 """
 
 from collections.abc import Iterator
+from fractions import Fraction
+from importlib import import_module
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -131,4 +133,17 @@ def forged_facts(kernel: ModuleType) -> Iterator[str]:
         yield f"{what} that nobody proved is used"
 
 
-LAWS = (layouts, subnormal_eps, beyond_float32, forged_facts)
+def lines_above(kernel: ModuleType) -> Iterator[str]:
+    """The line above a ReLU is above it at both ends and at 0, to the last bit."""
+    rng = np.random.default_rng(5)
+    bounds = import_module(f"{kernel.__name__}.gate._region_bounds")
+    ledger = import_module(f"{kernel.__name__}._ledger").Ledger()
+    low, high = (rng.random((2, 400)) + 0.1) * 10.0 ** rng.integers(-12, 13, (2, 400))
+    line = bounds._lines_above(0, -low[None], high[None], ledger)
+    for end, to, s, t in zip(low, high, line.chord[0], line.lift[0], strict=True):
+        slope, lift = Fraction(s), Fraction(t)
+        if min(lift - slope * Fraction(end), lift + (slope - 1) * Fraction(to), lift) < 0:
+            yield f"the line {s!r} z + {t!r} is below relu(z) on {-end!r} .. {to!r}"
+
+
+LAWS = (layouts, subnormal_eps, beyond_float32, forged_facts, lines_above)

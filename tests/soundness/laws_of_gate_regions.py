@@ -21,7 +21,7 @@ from .exact_margins import (
     least_margins,
     regions,
 )
-from .laws_of_gate_extremes import beyond_float32
+from .laws_of_gate_extremes import beyond_float32, lines_above
 
 _HAIR = Fraction(1, 10**9)
 
@@ -366,7 +366,7 @@ LAWS = (
 
 def of_bounds(kernel: ModuleType) -> Iterator[str]:
     """The laws of region certificates."""
-    for law in LAWS:
+    for law in (lines_above, *LAWS):
         yield from law(kernel)
 
 

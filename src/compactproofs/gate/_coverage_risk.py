@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float64
 
 from compactproofs.kernel import UserError
 
-from .monitors._monitor import required
+from ._extras import needed
 
 
 class ScoreError(UserError):
@@ -26,7 +26,7 @@ def auroc(clean: Float64[np.ndarray, " n"], anomalous: Float64[np.ndarray, " m"]
         )
     if np.isnan(clean).any() or np.isnan(anomalous).any():
         raise ScoreError("a score is NaN: leave that input out")
-    metrics = required("sklearn.metrics", "auroc")
+    metrics = needed("sklearn.metrics", "auroc")
     truth = np.repeat([0, 1], [len(clean), len(anomalous)])
     # Infinite scores keep their place but scikit-learn refuses them: only the order counts.
     _, ranks = np.unique(np.concatenate([clean, anomalous]), return_inverse=True)

@@ -42,6 +42,11 @@ GATE_ADMISSION = [
             "admits &= answer[:, None] <= 9",
         ),
         (
+            "any one answer will do",
+            "admits &= answer[:, None] == usable.labels",
+            "admits &= answer[:, None] >= 0",
+        ),
+        (
             "any answer will do for a record",
             "if one.label == label]",
             "if one.label >= label]",
@@ -60,6 +65,7 @@ GATE_ADMISSION = [
             "reasons = tuple(one for one in found.values() if str(one)[:2] in ('(3', '(4'))",
         ),
         ("tau compared the wrong way", "if mass < tau:", "if mass > tau:"),
+        ("half of tau will do", "if mass < tau:", "if 2 * mass < tau:"),
         ("tau is not asked for", "if mass < tau:", "if mass < 0 * tau:"),
         ("rho compared the wrong way", "if risk <= rho:", "if risk >= rho:"),
         ("delta taken for rho", "if risk <= rho:", "if risk <= (delta or rho):"),

@@ -31,6 +31,11 @@ GATE_REGIONS = [
             "np.maximum(np.minimum(at_low, 0.5 * at_high), 0.0)",
         ),
         (
+            "the chord's far end, which rounding may leave above the line",
+            "np.maximum(np.maximum(at_low, at_high), 0.0)",
+            "np.maximum(at_low, 0.0)",
+        ),
+        (
             "every cut clipped at 0",
             "np.maximum(low, 0.0) if sites.after_relu else low",
             "np.maximum(low, 0.0)",

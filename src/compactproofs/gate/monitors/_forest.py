@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, Int
 
-from ._monitor import checked, fitted, required
+from .._extras import needed
+from ._monitor import checked, fitted
 
 
 class IsolationForestMonitor:
@@ -21,7 +22,7 @@ class IsolationForestMonitor:
     ) -> "IsolationForestMonitor":
         """Grow the trees; the labels are not used."""
         checked(h, labels, rows=2)
-        ensemble = required("sklearn.ensemble", "the isolation forest")
+        ensemble = needed("sklearn.ensemble", "the isolation forest")
         self._forest = ensemble.IsolationForest(
             n_estimators=self._trees, random_state=self._seed
         ).fit(h)

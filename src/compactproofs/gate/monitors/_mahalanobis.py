@@ -5,7 +5,8 @@ from typing import Final
 import numpy as np
 from jaxtyping import Float64, Int
 
-from ._monitor import checked, fitted, required, spread
+from .._extras import needed
+from ._monitor import checked, fitted, spread
 
 _FLOOR: Final = 1e-5
 """Of the mean variance, added to every site's: constant sites leave the covariance singular."""
@@ -84,7 +85,7 @@ class ClassMahalanobis:
 
 
 def _precision(deviations: Float64[np.ndarray, "m s"]) -> Float64[np.ndarray, "s s"]:
-    estimators = required("sklearn.covariance", "a Mahalanobis monitor")
+    estimators = needed("sklearn.covariance", "a Mahalanobis monitor")
     covariance = estimators.empirical_covariance(deviations, assume_centered=True)
     floor = _FLOOR * float((spread(deviations) ** 2).mean())
     return np.linalg.inv(covariance + floor * np.eye(len(covariance)))

@@ -1,7 +1,5 @@
-"""What all monitors share: the protocol, the refusal of unusable activations, the extras."""
+"""What all monitors share: the protocol, and the refusal of unusable activations."""
 
-import importlib
-from types import ModuleType
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -13,7 +11,7 @@ _T = TypeVar("_T")
 
 
 class MonitorError(UserError):
-    """Activations that a monitor cannot use, a monitor used before its fit, or a missing extra."""
+    """Activations that a monitor cannot use, or a monitor used before its fit."""
 
 
 class Monitor(Protocol):
@@ -68,19 +66,6 @@ def fitted(value: _T | None, caller: object) -> _T:
     if value is None:
         raise MonitorError(f"{type(caller).__name__} was not fitted: call fit(h, labels) first")
     return value
-
-
-def required(module: str, caller: str) -> ModuleType:
-    """The module of an extra; MonitorError, in one line, if it is not installed."""
-    try:
-        return importlib.import_module(module)
-    except ImportError:
-        extra, package = (
-            ("train", "torch") if module.startswith("torch") else ("gate", "scikit-learn")
-        )
-        raise MonitorError(
-            f"{caller} needs {package}, which is not installed: pip install '.[{extra}]'"
-        ) from None
 
 
 def spread(h: Float64[np.ndarray, "n s"]) -> Float64[np.ndarray, " s"]:

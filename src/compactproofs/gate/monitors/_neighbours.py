@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, Int
 
-from ._monitor import checked, fitted, required, spread
+from .._extras import needed
+from ._monitor import checked, fitted, spread
 
 
 class NearestNeighbours:
@@ -22,7 +23,7 @@ class NearestNeighbours:
     ) -> "NearestNeighbours":
         """Keep the rows; the labels are not used."""
         checked(h, labels, rows=2)
-        neighbours = required("sklearn.neighbors", "the kNN monitor")
+        neighbours = needed("sklearn.neighbors", "the kNN monitor")
         self._sd = spread(h)
         k = min(self._k, len(h))
         self._index = neighbours.NearestNeighbors(n_neighbors=k).fit(h / self._sd)
@@ -46,7 +47,7 @@ class LocalOutlier:
     def fit(self, h: Float64[np.ndarray, "m s"], labels: Int[np.ndarray, " m"]) -> "LocalOutlier":
         """Keep the rows and their densities; the labels are not used. Cost: m^2 s."""
         checked(h, labels, rows=2)
-        neighbours = required("sklearn.neighbors", "the LOF monitor")
+        neighbours = needed("sklearn.neighbors", "the LOF monitor")
         self._sd = spread(h)
         k = min(self._k, len(h) - 1)
         self._factor = neighbours.LocalOutlierFactor(n_neighbors=k, novelty=True)

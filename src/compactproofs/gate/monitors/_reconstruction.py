@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, Int
 
-from ._monitor import checked, fitted, required
+from .._extras import needed
+from ._monitor import checked, fitted
 
 
 class PrincipalResidual:
@@ -21,7 +22,7 @@ class PrincipalResidual:
     ) -> "PrincipalResidual":
         """Learn the directions; the labels are not used. Cost: m s^2."""
         checked(h, labels, rows=2)
-        decomposition = required("sklearn.decomposition", "the PCA monitor")
+        decomposition = needed("sklearn.decomposition", "the PCA monitor")
         kept = min(self._directions, h.shape[1] // 2, len(h))
         with np.errstate(invalid="ignore"):  # shares of no variance, if all rows are alike
             self._projection = decomposition.PCA(kept).fit(h)

@@ -5,7 +5,8 @@ from typing import Any, Final
 import numpy as np
 from jaxtyping import Float64, Int
 
-from ._monitor import checked, fitted, required, spread
+from .._extras import needed
+from ._monitor import checked, fitted, spread
 
 _FARTHEST: Final = 1e6
 """In standard deviations; with the clamp below it keeps float32 from overflowing."""
@@ -30,7 +31,7 @@ class VariationalResidual:
     ) -> "VariationalResidual":
         """Train on the rows; the labels are not used. Cost: a second for 32 sites."""
         checked(h, labels, rows=2)
-        torch = required("torch", "the VAE monitor")
+        torch = needed("torch", "the VAE monitor")
         from compactproofs.training._torch import one_thread
 
         self._scale = h.mean(axis=0), spread(h)
@@ -57,14 +58,14 @@ class VariationalResidual:
     def score(self, h: Float64[np.ndarray, "n s"]) -> Float64[np.ndarray, " n"]:
         """The negative bound. Cost: a forward pass."""
         mean, _ = fitted(self._scale, self)
-        torch = required("torch", "the VAE monitor")
+        torch = needed("torch", "the VAE monitor")
         with torch.no_grad():
             rows = self._scaled(checked(h, sites=len(mean)))
             return self._loss(rows, chance=False).numpy().astype(np.float64)
 
     def _scaled(self, h: Float64[np.ndarray, "n s"]) -> Any:
         mean, sd = fitted(self._scale, self)
-        torch = required("torch", "the VAE monitor")
+        torch = needed("torch", "the VAE monitor")
         scaled = np.clip((h - mean) / sd, -_FARTHEST, _FARTHEST)
         return torch.as_tensor(scaled, dtype=torch.float32)
 
